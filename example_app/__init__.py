@@ -1,0 +1,1 @@
+"""A small service with plugins in four languages in front of it."""

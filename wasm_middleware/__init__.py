@@ -1,0 +1,38 @@
+"""Run Proxy-Wasm plugins inside any ASGI application.
+
+    app.add_middleware(WasmPluginMiddleware, config="plugins.yaml")
+
+Everything that users need is here; the rest of the package may move between versions.
+"""
+
+from __future__ import annotations
+
+from .asgi.decorators import wasm_exempt, wasm_plugins
+from .asgi.middleware import WasmPluginMiddleware
+from .config import Settings
+from .errors import (
+    ConfigError,
+    Diagnostic,
+    EngineUnavailableError,
+    GuestError,
+    PluginLoadError,
+    StreamAborted,
+    WasmMiddlewareError,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "Diagnostic",
+    "EngineUnavailableError",
+    "GuestError",
+    "PluginLoadError",
+    "Settings",
+    "StreamAborted",
+    "WasmMiddlewareError",
+    "WasmPluginMiddleware",
+    "__version__",
+    "wasm_exempt",
+    "wasm_plugins",
+]

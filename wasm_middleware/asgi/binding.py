@@ -1,0 +1,160 @@
+"""What a middleware has once it is started: a generation, and the chain of each request."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Sequence
+
+from ..errors import ConfigError, Diagnostic
+from ..runtime.chains import Chain, mark_chain
+from ..runtime.generation import Generation
+from .decorators import Marker
+from .discovery import EndpointTable
+from .exchange import SCOPE_KEY
+from .types import Scope
+
+_LOG = logging.getLogger("wasm_middleware")
+
+
+class Binding:
+    """Finds chains: by path, by decorator, or the one that the middleware was given.
+
+    Raises `ConfigError` for names that are no plugins, in `plugins` or in a decorator.
+    """
+
+    def __init__(
+        self, generation: Generation, endpoints: EndpointTable, plugins: Sequence[str] | None
+    ) -> None:
+        self.generation = generation
+        self.endpoints = endpoints
+        self._fixed = None if plugins is None else self._chain_of(plugins)
+        self._marked: dict[tuple[object, ...], Chain] = {}
+        self._version = endpoints.version
+        mistakes = self._marker_mistakes()
+
+        if mistakes:
+            raise ConfigError(mistakes)
+
+    def _chain_of(self, names: Sequence[str]) -> Chain:
+        unknown = [name for name in names if name not in self.generation.plugins]
+
+        if unknown:
+            raise ConfigError([self._unknown_plugin(name, "plugins=[…]") for name in unknown])
+
+        return self.generation.chain_of(names)
+
+    def _marker_mistakes(self) -> list[Diagnostic]:
+        source = self.generation.settings.source
+        mistakes = [source.diagnostic((), problem) for problem in self.endpoints.problems]
+
+        for endpoint in self.endpoints.endpoints:
+            for name in endpoint.marker.plugins if endpoint.marker is not None else ():
+                if name not in self.generation.plugins:
+                    where = f"@wasm_plugins on {endpoint.name} ({endpoint.path})"
+                    mistakes.append(self._unknown_plugin(name, where))
+
+        return mistakes
+
+    def _unknown_plugin(self, name: str, where: str) -> Diagnostic:
+        known = list(self.generation.plugins)
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+        message = f"{where} names {name!r}, which is no plugin of this file"
+        return self.generation.settings.source.diagnostic(("plugins",), message, hint)
+
+    def find_chain(self, scope: Scope) -> Chain:
+        """The chain of a request, less the plugins that it has passed in a middleware outside."""
+        chain = self._fixed if self._fixed is not None else self._path_chain(scope)
+        endpoints = self.endpoints
+        endpoints.refresh()
+
+        if endpoints.marked and self._fixed is None:
+            endpoint = endpoints.match(scope)
+
+            if endpoint is not None and endpoint.marker is not None:
+                chain = self._mark(chain, endpoint.marker)
+
+        outer = scope.get(SCOPE_KEY)
+        return chain if outer is None else chain.without(outer)
+
+    def _path_chain(self, scope: Scope) -> Chain:
+        root_path = self.endpoints.root_path or scope.get("root_path", "")
+        return self.generation.chain_for(scope["path"], root_path, scope.get("method", "GET"))
+
+    def _mark(self, chain: Chain, marker: Marker) -> Chain:
+        key = (chain.links, chain.route, marker)
+        marked = self._marked.get(key)
+
+        if marked is None:
+            plugins = self.generation.plugins
+            unknown = [name for name in marker.plugins if name not in plugins]
+
+            if unknown:
+                # A route that was added after the start; its plugin must not be left out silently.
+                raise ConfigError([self._unknown_plugin(name, "@wasm_plugins") for name in unknown])
+
+            marked = mark_chain(
+                chain, [plugins[name] for name in marker.plugins], exempt=marker.exempt
+            )
+            self._marked[key] = marked
+
+        return marked
+
+    def endpoint_chains(self) -> list[tuple[str, str, Chain]]:
+        """Methods, path and chain of every endpoint of the application, for people."""
+        rows = []
+
+        for endpoint in self.endpoints.endpoints:
+            methods = sorted(endpoint.methods or ())
+            scope: Scope = {
+                "type": "websocket" if endpoint.kind == "websocket" else "http",
+                "path": endpoint.path,
+                "root_path": "",
+                "method": "GET" if not methods or "GET" in methods else methods[0],
+            }
+            chain = self._fixed if self._fixed is not None else self._path_chain(scope)
+
+            if endpoint.marker is not None and self._fixed is None:
+                chain = self._mark(chain, endpoint.marker)
+
+            label = ",".join(methods) or ("WS" if endpoint.kind == "websocket" else "*")
+            rows.append((label, endpoint.path, chain))
+
+        return rows
+
+    def log_summary(self) -> None:
+        """Say once what runs where."""
+        generation = self.generation
+        names = ", ".join(generation.plugins) or "none"
+        _LOG.info("engine: %s; plugins: %s", generation.engine.description, names)
+
+        for warning in generation.settings.warnings:
+            _LOG.warning("%s", warning)
+
+        if self._fixed is not None:
+            _LOG.info("chain: %s", _arrow(self._fixed))
+            return
+
+        if generation.settings.routes is None:
+            _LOG.info("every request: %s", _arrow(generation.chain_for("/", "", "GET")))
+        else:
+            for route in generation.settings.routes:
+                methods = ",".join(sorted(route.methods or ())) or "*"
+                chain = generation.routes[route.id]
+                _LOG.info("route %s (%s %s): %s", route.id, methods, route.path, _arrow(chain))
+
+        rows = self.endpoint_chains()
+
+        for (_, path, chain), endpoint in zip(rows, self.endpoints.endpoints, strict=True):
+            if endpoint.marker is not None:
+                _LOG.info("endpoint %s (%s): %s", endpoint.name, path, _arrow(chain))
+
+        uncovered = [f"{methods} {path}" for methods, path, chain in rows if not chain.links]
+
+        if uncovered:
+            _LOG.info("no plugin runs on: %s", ", ".join(uncovered))
+
+
+def _arrow(chain: Chain) -> str:
+    return " -> ".join(chain.names) or "no plugin"

@@ -1,0 +1,164 @@
+"""The middleware: a configuration that becomes plugins when the server starts.
+
+Its constructor keeps options and nothing else. Plugins are loaded in lifespan start-up; where no
+lifespan comes (a mounted application, a route's own middleware, a test transport) at the first
+request. Then each request gets its chain, and an `Exchange` of its own carries it; a request
+without plugins goes to the application with the very same objects.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import anyio
+
+from ..config import Settings, load_settings
+from ..engines.protocol import Engine
+from ..errors import WasmMiddlewareError
+from ..runtime.engines import make_engine
+from ..runtime.registry import REGISTRY, Key, file_key
+from .binding import Binding
+from .discovery import EndpointTable, application_of
+from .exchange import Exchange
+from .lifespan import run_lifespan
+from .types import ASGIApp, Receive, Scope, Send
+from .websocket import Handshake
+
+_LOG = logging.getLogger("wasm_middleware")
+
+#: Seconds between two attempts to load what could not be loaded at a request.
+_RETRY_INTERVAL = 1.0
+
+
+class WasmPluginMiddleware:
+    """Run Proxy-Wasm plugins in front of an ASGI application.
+
+    `config` is a YAML file's path, a dict of the same shape, or `Settings`. `plugins` names the
+    whole chain, in place of the file's routes and of decorators. `engine` makes another engine than
+    the file's. Further keyword options override the file's top-level keys (`log_level="debug"`).
+
+    Configuration mistakes fail the server's start-up, all at once, each with file and line. Where
+    no lifespan comes they are logged at the first request, which is answered 503.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        config: str | os.PathLike[str] | Mapping[str, object] | Settings,
+        plugins: Sequence[str] | None = None,
+        engine: Callable[[], Engine] | None = None,
+        **options: object,
+    ) -> None:
+        if isinstance(plugins, str):
+            raise TypeError("plugins must be a list of names, not one string")
+
+        self.app = app
+        self._config = config
+        self._plugins = None if plugins is None else tuple(plugins)
+        self._make_engine = engine
+        self._options = options
+        self._key: Key | None = None
+        self._binding: Binding | None = None
+        self._lock: anyio.Lock | None = None
+        self._failed_at: float | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope, as the ASGI specification says."""
+        kind = scope["type"]
+
+        if kind == "lifespan":
+            await run_lifespan(
+                self.app,
+                scope,
+                receive,
+                send,
+                start=lambda: self._start(scope),
+                stop=self._stop,
+            )
+            return
+
+        if kind not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+
+        binding = self._binding or await self._start_late(scope)
+
+        if binding is None:
+            await _unavailable(kind, receive, send)
+            return
+
+        chain = binding.find_chain(scope)
+
+        if not chain.links:
+            await self.app(scope, receive, send)
+            return
+
+        serve = Exchange if kind == "http" else Handshake
+        await serve(self.app, scope, receive, send, binding.find_chain).run(chain)
+
+    async def _start(self, scope: Scope) -> None:
+        """Load, if nothing is loaded; raises `WasmMiddlewareError`."""
+        if self._binding is not None:
+            return
+
+        settings = load_settings(self._config, check_files=True, **self._options)
+        key = self._registry_key(settings)
+        make = self._make_engine or (lambda: make_engine(settings.engine))
+        generation = await REGISTRY.acquire(key, settings, make)
+
+        try:
+            endpoints = EndpointTable(application_of(self.app, scope))
+            binding = Binding(generation, endpoints, self._plugins)
+        except BaseException:
+            await REGISTRY.release(key)
+            raise
+
+        self._key, self._binding = key, binding
+        binding.log_summary()
+
+    def _registry_key(self, settings: Settings) -> Key:
+        if isinstance(self._config, str | os.PathLike):
+            return (file_key(os.fspath(self._config), self._options), self._make_engine)
+
+        return (id(self._config), id(settings), self._make_engine)
+
+    async def _start_late(self, scope: Scope) -> Binding | None:
+        """Load at a request; None if that failed, which is logged and tried once a second."""
+        if self._lock is None:
+            self._lock = anyio.Lock()
+
+        async with self._lock:
+            now = anyio.current_time()
+
+            if self._binding is None and not self._failed_recently(now):
+                try:
+                    await self._start(scope)
+                except WasmMiddlewareError as error:
+                    self._failed_at = now
+                    _LOG.error("plugins can't be loaded, requests are refused:\n%s", error)
+
+        return self._binding
+
+    def _failed_recently(self, now: float) -> bool:
+        return self._failed_at is not None and now - self._failed_at < _RETRY_INTERVAL
+
+    async def _stop(self) -> None:
+        key, self._key, self._binding = self._key, None, None
+
+        if key is not None:
+            await REGISTRY.release(key)
+
+
+async def _unavailable(kind: str, receive: Receive, send: Send) -> None:
+    """Refuse what could not be protected."""
+    if kind == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1011, "reason": ""})
+        return
+
+    headers = [(b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

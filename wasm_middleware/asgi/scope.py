@@ -1,0 +1,155 @@
+"""An ASGI scope as Proxy-Wasm headers, and back.
+
+ASGI keeps method, path, scheme and query apart from the headers; Proxy-Wasm has them as
+pseudo-headers at the front, with `host` as `:authority`. On the way back a scope is copied only if
+a plugin changed something, and `path`, `raw_path` and `query_string` change together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, unquote_to_bytes
+
+from ..abi.pairs import Pair
+from ..errors import AbiViolation
+from ..proxy_wasm.headers import HeaderMap
+from ..proxy_wasm.stream import RequestInfo
+from .types import Scope
+
+_PATH = re.compile(rb"\*|/[!-~]*")
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_AUTHORITY = re.compile(rb"[!-~]*")
+#: What an HTTP path may hold unescaped.
+_SAFE = "/!$&'()*+,;=:@~-._%"
+
+#: Sent in place of a file's bytes: a plugin that reads bodies would not see them.
+_FILE_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
+
+
+def lowered(headers: Iterable[Iterable[bytes]]) -> list[Pair]:
+    """Header pairs with names in lower case, duplicates and order kept."""
+    return [(bytes(name).lower(), bytes(value)) for name, value in headers]
+
+
+def request_path(scope: Scope) -> bytes:
+    """The path as it was sent, with its query."""
+    raw = scope.get("raw_path")
+    path = raw.partition(b"?")[0] if raw else quote(scope["path"], safe=_SAFE[:-1]).encode()
+    query = scope.get("query_string")
+    return b"%b?%b" % (path, query) if query else path
+
+
+def request_headers(scope: Scope) -> HeaderMap:
+    """A request's headers as plugins see them. The first `host` is `:authority`."""
+    pairs = lowered(scope["headers"])
+    pseudo = []
+
+    for index, (name, value) in enumerate(pairs):
+        if name == b"host":
+            del pairs[index]
+            pseudo.append((b":authority", value))
+            break
+
+    pseudo.append((b":path", request_path(scope)))
+    pseudo.append((b":method", scope.get("method", "GET").encode("latin-1")))
+    pseudo.append((b":scheme", _scheme(scope)))
+    return HeaderMap(pseudo + pairs)
+
+
+def _scheme(scope: Scope) -> bytes:
+    """http or https: a websocket's handshake is an HTTP request."""
+    scheme: str = scope.get("scheme") or "http"
+    return {"ws": b"http", "wss": b"https"}.get(scheme, scheme.encode("latin-1"))
+
+
+def ends_with_headers(scope: Scope, headers: HeaderMap) -> bool:
+    """Whether a request has no body, as far as its headers tell (RFC 9112, 6.3).
+
+    HTTP/2 and later may send one without announcing it.
+    """
+    length = headers.get(b"content-length")
+
+    if length is not None:
+        return length.strip() == b"0"
+
+    return scope["http_version"][:1] == "1" and headers.get(b"transfer-encoding") is None
+
+
+def describe(scope: Scope, route: str) -> RequestInfo:
+    """What plugins may ask about a request beside its headers."""
+    tls = scope.get("extensions", {}).get("tls") or {}
+    version = tls.get("tls_version")
+    return RequestInfo(
+        source=_peer(scope.get("client")),
+        destination=_peer(scope.get("server")),
+        http_version=scope.get("http_version", "1.1"),
+        tls_version={0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}.get(version) if version else None,
+        route=route,
+    )
+
+
+def _peer(address: object) -> tuple[str, int] | None:
+    """Host and port; a unix socket has no port and counts as none."""
+    match address:
+        case [str(host), int(port)]:
+            return host, port
+
+    return None
+
+
+def changed_scope(scope: Scope, headers: HeaderMap, *, body_may_change: bool) -> Scope:
+    """A copy of the scope that says what the plugins made of the request.
+
+    With `body_may_change` its content-length is no longer known, and is left out: the body's end is
+    where ASGI says it is. Raises `AbiViolation` for a path, method or authority that HTTP does not
+    allow.
+    """
+    pairs = []
+    new = dict(scope)
+
+    for name, value in headers.pairs:
+        if name[:1] != b":":
+            if name != b"content-length" or not body_may_change:
+                pairs.append((name, value))
+        elif name == b":authority":
+            pairs.insert(0, (b"host", _checked(_AUTHORITY, name, value)))
+        elif name == b":path":
+            if value != request_path(scope):
+                _set_path(new, _checked(_PATH, name, value))
+        elif name == b":method":
+            if "method" in scope:
+                new["method"] = _checked(_METHOD, name, value).decode("ascii")
+        elif name == b":scheme" and value != _scheme(scope):
+            new["scheme"] = _checked(_METHOD, name, value).decode("ascii")
+
+    new["headers"] = pairs
+    return new
+
+
+def _checked(allowed: re.Pattern[bytes], name: bytes, value: bytes) -> bytes:
+    if not allowed.fullmatch(value):
+        raise AbiViolation(f"{name.decode()} was set to {value[:100]!r}, which HTTP does not allow")
+
+    return value
+
+
+def _set_path(scope: Scope, value: bytes) -> None:
+    path, _, query = value.partition(b"?")
+    scope["path"] = unquote_to_bytes(path).decode("utf-8", "replace")
+    scope["raw_path"] = path
+    scope["query_string"] = query
+
+
+def without_file_extensions(scope: Scope) -> Scope:
+    """The scope, so that the application sends a file's bytes and not its path."""
+    extensions = scope.get("extensions")
+
+    if not extensions or not any(name in extensions for name in _FILE_EXTENSIONS):
+        return scope
+
+    new = dict(scope)
+    new["extensions"] = {
+        name: value for name, value in extensions.items() if name not in _FILE_EXTENSIONS
+    }
+    return new

@@ -1,0 +1,40 @@
+"""What later versions bring: known today, so that nobody hunts for a spelling mistake.
+
+Take an entry out here in the change that makes it work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["LATER_KEYS", "LATER_VALUES"]
+
+#: By path (`*` is any index), what to do without the key until then.
+LATER_KEYS: Final[Mapping[str, str]] = {
+    "admin": "remove it",
+    "cache_dir": "remove it; modules are compiled at each start",
+    "callouts": "remove it; plugins can't call out yet",
+    "metrics": "remove it",
+    "secrets": "give them in a plugin's config, as ${NAME}",
+    "upstreams": "remove it; the app is the only upstream",
+    "plugins.*.grants": "remove it",
+    "plugins.*.insecure": "use path",
+    "plugins.*.instances.max": "remove it",
+    "plugins.*.kv_quota": "remove it",
+    "plugins.*.preopens": "remove it",
+    "plugins.*.pull_policy": "use path",
+    "plugins.*.request_timeout": "use timeout and pause_timeout",
+    "plugins.*.ticks": "remove it",
+    "plugins.*.url": "download the module, and use path",
+}
+
+#: By key, the values; one that ends with a colon is the scheme of a URL.
+LATER_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
+    "engine": ("wasmer",),
+    "isolation": ("request",),
+    "reload": ("watch",),
+    "scheduling": ("sliced",),
+    "shared_data": ("sqlite:", "redis:", "rediss:"),
+    "type": ("network",),
+}

@@ -1,0 +1,295 @@
+"""The settings: what a configuration file means, checked, complete and frozen.
+
+Each field's type says what the program gets, its kind what may be written. The text below each
+field is its documentation: `wasm-middleware schema` hands it to editors.
+
+`load_settings` makes these; a model made by hand has its defaults but not those of a `defaults`
+key, nor absolute paths.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from ..errors import Diagnostic
+from ..limits import (
+    DEFAULT_BODY_LIMIT,
+    DEFAULT_MEMORY_LIMIT,
+    DEFAULT_PAUSE_TIMEOUT,
+    DEFAULT_TIMEOUT,
+    KIB,
+    MAX_MEMORY_LIMIT,
+)
+from . import fields, guest, patterns
+from .source import Source
+from .units import format_duration, format_size
+
+__all__ = [
+    "LOG_LEVELS",
+    "PHASES",
+    "FailurePolicy",
+    "Instances",
+    "LogLevel",
+    "Phase",
+    "PluginDefaults",
+    "PluginSettings",
+    "RoutePlugin",
+    "RouteSettings",
+    "Settings",
+]
+
+Phase = Literal[
+    "on_request_headers", "on_request_body", "on_response_headers", "on_response_body", "on_log"
+]
+FailurePolicy = Literal["fail_closed", "fail_open"]
+LogLevel = Literal["trace", "debug", "info", "warn", "error", "critical"]
+
+#: In the order in which a request meets them.
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
+#: From the least to the most severe.
+LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
+
+# A WebAssembly memory is made of pages of this size, and has one of them at least.
+_PAGE: Final = 64 * KIB
+_INT32: Final = 2**31
+
+_Flag = Annotated[bool, fields.flag()]
+_Opaque = Annotated[bytes, guest.opaque()]
+_LogLevel = Annotated[LogLevel, fields.choice(*LOG_LEVELS)]
+_Text = Annotated[str, fields.text()]
+_PluginName = Annotated[
+    str,
+    fields.text(
+        "a plugin name", r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "use letters, digits and _ . -"
+    ),
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Instances(_Frozen):
+    """How many instances of a plugin there are."""
+
+    min: Annotated[int, fields.whole(1, 64)] = 1
+    """Instances that are started with the service."""
+
+
+class PluginDefaults(_Frozen):
+    """What a plugin may leave out; also the `defaults` for all of them."""
+
+    mandatory: _Flag = False
+    """No decorator can exempt an endpoint from this plugin."""
+
+    phase: Annotated[tuple[Phase, ...], fields.some_of(*PHASES)] = PHASES
+    """The phase, or a list of the phases, in which the plugin runs. Default: all five."""
+
+    priority: Annotated[int, fields.whole(-_INT32, _INT32 - 1)] = 0
+    """High runs first on requests and last on responses; equal ones keep the file's order."""
+
+    config: _Opaque = Field(default=b"", repr=False)
+    """The plugin's own configuration: text is given as it is, anything else as JSON."""
+
+    memory_limit: Annotated[int, fields.size(_PAGE, MAX_MEMORY_LIMIT)] = Field(
+        default=DEFAULT_MEMORY_LIMIT,
+        json_schema_extra={"default": format_size(DEFAULT_MEMORY_LIMIT)},
+    )
+    """The most memory that one instance may have. MB means MiB."""
+
+    timeout: Annotated[float | None, fields.duration(none=True)] = Field(
+        default=DEFAULT_TIMEOUT, json_schema_extra={"default": format_duration(DEFAULT_TIMEOUT)}
+    )
+    """The longest that one call may run; `none` for no limit."""
+
+    pause_timeout: Annotated[float, fields.duration()] = Field(
+        default=DEFAULT_PAUSE_TIMEOUT,
+        json_schema_extra={"default": format_duration(DEFAULT_PAUSE_TIMEOUT)},
+    )
+    """The longest that the plugin may pause a request."""
+
+    body_limit: Annotated[int, fields.size(1, MAX_MEMORY_LIMIT)] = Field(
+        default=DEFAULT_BODY_LIMIT, json_schema_extra={"default": format_size(DEFAULT_BODY_LIMIT)}
+    )
+    """The most of a body that is kept while the plugin pauses it."""
+
+    bodies: Annotated[bool | None, fields.flag(auto=True)] = Field(
+        default=None, json_schema_extra={"default": "auto"}
+    )
+    """Whether the plugin sees bodies; `auto` concludes it from the module."""
+
+    type: Annotated[Literal["http"], fields.choice("http", key="type")] = "http"
+    """What the plugin handles: HTTP requests."""
+
+    isolation: Annotated[Literal["shared"], fields.choice("shared", key="isolation")] = "shared"
+    """Whether requests share an instance."""
+
+    allow_on_headers_stop_iteration: _Flag = False
+    """A pause in a header phase lets the body callbacks run all the same."""
+
+    log_level: _LogLevel = "info"
+    """The least severe messages that are logged. Default: the file's own `log_level`."""
+
+    failure_policy: Annotated[FailurePolicy, fields.choice("fail_closed", "fail_open")] = (
+        "fail_closed"
+    )
+    """What a failing plugin means: an error for the client, or going on without the plugin."""
+
+    instances: Instances = Instances()
+    """How many instances of the plugin there are."""
+
+    environment: Annotated[tuple[tuple[str, str], ...], guest.environment()] = Field(
+        default=(), repr=False, json_schema_extra={"default": {}}
+    )
+    """The environment variables that the plugin sees; it sees no others."""
+
+    allowed_capabilities: Annotated[frozenset[str] | None, guest.capabilities()] = Field(
+        default=None
+    )
+    """The host calls that the plugin may make. Default: all."""
+
+    root_id: _Text = ""
+    """Which of the module's root contexts to use, where it has several."""
+
+    vm_id: _Text = ""
+    """Plugins of one vm_id share data and queues."""
+
+    vm_config: _Opaque = Field(default=b"", repr=False)
+    """Given to the module when it starts, as `config` is when the plugin is configured."""
+
+
+class _PluginIdentity(_Frozen):
+    name: _PluginName
+    """The name that routes, decorators, logs and metrics use."""
+
+    path: Annotated[Path, fields.file_path()]
+    """The module, a .wasm file. Relative paths are relative to the configuration file."""
+
+    sha256: Annotated[
+        str | None, fields.text("64 hexadecimal digits", fields.DIGEST_PATTERN, "see sha256sum")
+    ] = None
+    """The file's SHA-256; another file is refused."""
+
+
+class PluginSettings(PluginDefaults, _PluginIdentity):
+    """One plugin."""
+
+
+class RoutePlugin(_Frozen):
+    """A plugin on a route."""
+
+    name: _PluginName
+    """The plugin's name."""
+
+    config: Annotated[bytes | None, guest.opaque()] = Field(default=None, repr=False)
+    """Replaces the plugin's `config` on this route."""
+
+
+class _As:
+    """Checks what is written as a narrower type: None is a default, `routes:` a mistake."""
+
+    def __init__(self, written: object) -> None:
+        self._written = written
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return handler.generate_schema(self._written)
+
+
+class _NameOrMapping:
+    """Lets a plugin on a route be written as its name alone."""
+
+    @staticmethod
+    def expand(value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+_RoutePlugin = Annotated[RoutePlugin, BeforeValidator(_NameOrMapping.expand), _NameOrMapping()]
+
+
+class RouteSettings(_Frozen):
+    """Which plugins run on which requests; the first route that matches wins."""
+
+    path: Annotated[str, patterns.route_path()]
+    """Exact, with {name} for a segment, or with a trailing /* for the path and all below."""
+
+    id: Annotated[str, fields.text("a name", ".+")] = Field(
+        default_factory=lambda known: known.get("path", "")
+    )
+    """The route's unique name. Default: its path."""
+
+    methods: Annotated[frozenset[str] | None, patterns.methods()] = Field(default=None)
+    """The HTTP methods; GET implies HEAD. Default: all."""
+
+    plugins: tuple[_RoutePlugin, ...] = ()
+    """The plugins, by name or as a mapping of name and config."""
+
+    upstream: _Text = ""
+    """Taken for other hosts' files: in an ASGI application, the application is the upstream."""
+
+
+class Settings(_Frozen):
+    """A whole configuration."""
+
+    engine: Annotated[Literal["wasmtime"], fields.choice("wasmtime", key="engine")] = "wasmtime"
+    """What runs the modules."""
+
+    plugins: tuple[PluginSettings, ...] = ()
+    """The plugins, in the order that decides between equal priorities."""
+
+    routes: Annotated[tuple[RouteSettings, ...] | None, _As(tuple[RouteSettings, ...])] = None
+    """Which plugins run where. Without this key, every plugin is on every request."""
+
+    shared_data: Annotated[Literal["memory://"], fields.choice("memory://", key="shared_data")] = (
+        "memory://"
+    )
+    """Where shared data and queues are kept."""
+
+    log_level: _LogLevel = "info"
+    """The level of the plugins without their own."""
+
+    scheduling: Annotated[Literal["inline"], fields.choice("inline", key="scheduling")] = "inline"
+    """How calls into plugins share the event loop."""
+
+    reload: Annotated[Literal["off"], fields.choice("off", key="reload")] = "off"
+    """Whether changed files are loaded while the service runs."""
+
+    defaults: PluginDefaults = PluginDefaults()
+    """Fields for the plugins that don't have them."""
+
+    _source: Source = PrivateAttr(default_factory=Source)
+    _warnings: tuple[Diagnostic, ...] = PrivateAttr(())
+
+    @property
+    def source(self) -> Source:
+        """Where each value stands, to report what is found later."""
+        return self._source
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What is odd in the file but does no harm."""
+        return self._warnings

@@ -1,0 +1,277 @@
+"""What a module's bytes say about it, without an engine.
+
+A module is a sequence of sections, each an id byte, a size and a body (core specification,
+"Binary Format"). Six of them hold what a host wants to know: types, imports, functions, tables,
+memories and exports. The rest is skipped by its size. Nothing is trusted: every read is checked,
+every count is bounded by the bytes that are left.
+
+A function's type is written as in `abi.signatures`: one letter a value, `i` i32, `I` i64, `f` f32,
+`F` f64, `v` v128, `r` a reference; `"ii>i"`.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass, field
+
+from ..errors import WasmMiddlewareError
+
+MAGIC = b"\0asm"
+CORE_VERSION = b"\1\0\0\0"
+COMPONENT_VERSION = b"\x0d\0\1\0"
+PAGE = 65536
+
+_VALUE_TYPES = {0x7F: "i", 0x7E: "I", 0x7D: "f", 0x7C: "F", 0x7B: "v"}
+_VALUE_TYPES |= dict.fromkeys((*range(104, 117), 111, 112), "r")
+_REFERENCES_WITH_HEAP_TYPE = (0x63, 0x64)
+_FUNCTION_TYPE = 0x60
+
+
+class ModuleFormatError(WasmMiddlewareError):
+    """The bytes are not a core WebAssembly module, or one that this package can't read."""
+
+
+class ExternKind(enum.IntEnum):
+    FUNCTION = 0
+    TABLE = 1
+    MEMORY = 2
+    GLOBAL = 3
+    TAG = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    module: str
+    name: str
+    kind: ExternKind
+    #: Of a function; empty for everything else.
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    name: str
+    kind: ExternKind
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryType:
+    """Sizes in pages of 64 KiB; `maximum` is None where the module sets none."""
+
+    minimum: int
+    maximum: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """A module's outside."""
+
+    size: int
+    sha256: str
+    imports: tuple[Import, ...] = ()
+    exports: tuple[Export, ...] = ()
+    memory: MemoryType | None = None
+
+    def exported_function(self, name: str) -> Export | None:
+        for export in self.exports:
+            if export.name == name and export.kind is ExternKind.FUNCTION:
+                return export
+
+        return None
+
+    def imports_function(self, *names: str) -> bool:
+        return any(entry.name in names for entry in self.imports if entry.signature)
+
+
+def is_component(wasm: bytes) -> bool:
+    """Whether the bytes begin as a WIT component does, and not as a core module."""
+    return wasm[:4] == MAGIC and wasm[4:8] == COMPONENT_VERSION
+
+
+def read_module_info(wasm: bytes) -> ModuleInfo:
+    """Read a core module's imports, exports and memory; raise `ModuleFormatError`."""
+    if wasm[:4] != MAGIC:
+        raise ModuleFormatError("not a WebAssembly file: it does not begin with \\0asm")
+
+    if is_component(wasm):
+        raise ModuleFormatError("a component, not a core module")
+
+    if wasm[4:8] != CORE_VERSION:
+        raise ModuleFormatError(f"unknown binary version {wasm[4:8].hex()}")
+
+    sections = _Sections()
+
+    try:
+        _read_sections(_Reader(wasm, 8, len(wasm)), sections)
+    except (IndexError, UnicodeDecodeError) as error:
+        raise ModuleFormatError("the file is damaged or cut short") from error
+
+    return ModuleInfo(
+        size=len(wasm),
+        sha256=hashlib.sha256(wasm).hexdigest(),
+        imports=tuple(sections.imports),
+        exports=tuple(sections.exports),
+        memory=sections.memory,
+    )
+
+
+@dataclass(slots=True)
+class _Sections:
+    types: list[str] = field(default_factory=list)
+    #: The type of each function, imported ones first.
+    functions: list[str] = field(default_factory=list)
+    imports: list[Import] = field(default_factory=list)
+    exports: list[Export] = field(default_factory=list)
+    memory: MemoryType | None = None
+
+
+class _Reader:
+    """Reads the binary format's primitives between two positions; raises IndexError at the end."""
+
+    __slots__ = ("data", "end", "position")
+
+    def __init__(self, data: bytes, position: int, end: int) -> None:
+        if end > len(data):
+            raise IndexError
+
+        self.data, self.position, self.end = data, position, end
+
+    def byte(self) -> int:
+        if self.position >= self.end:
+            raise IndexError
+
+        self.position += 1
+        return self.data[self.position - 1]
+
+    def number(self, bits: int = 32) -> int:
+        """An unsigned LEB128 number."""
+        value = shift = 0
+
+        while shift < bits:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            shift += 7
+
+            if byte < 0x80:
+                return value
+
+        raise ModuleFormatError("a number is too long")
+
+    def count(self) -> int:
+        """The length of a vector, each element of which takes a byte at least."""
+        count = self.number()
+
+        if count > self.end - self.position:
+            raise IndexError
+
+        return count
+
+    def name(self) -> str:
+        size = self.count()
+        self.position += size
+        return self.data[self.position - size : self.position].decode()
+
+    def part(self) -> _Reader:
+        """A reader for the next `size` bytes, which this one skips."""
+        size = self.count()
+        part = _Reader(self.data, self.position, self.position + size)
+        self.position += size
+        return part
+
+
+def _read_sections(reader: _Reader, sections: _Sections) -> None:
+    while reader.position < reader.end:
+        number = reader.byte()
+        body = reader.part()
+
+        if number in _SECTIONS:
+            for _ in range(body.count()):
+                _SECTIONS[number](body, sections)
+
+
+def _read_type(reader: _Reader, sections: _Sections) -> None:
+    form = reader.byte()
+
+    if form != _FUNCTION_TYPE:
+        raise ModuleFormatError("it uses types of the garbage collection proposal")
+
+    parameters = [_value_type(reader) for _ in range(reader.count())]
+    results = [_value_type(reader) for _ in range(reader.count())]
+    sections.types.append("".join([*parameters, ">", *results]))
+
+
+def _value_type(reader: _Reader) -> str:
+    code = reader.byte()
+
+    if code in _REFERENCES_WITH_HEAP_TYPE:
+        reader.number()
+        return "r"
+
+    if code not in _VALUE_TYPES:
+        raise ModuleFormatError(f"unknown value type 0x{code:02x}")
+
+    return _VALUE_TYPES[code]
+
+
+def _limits(reader: _Reader) -> MemoryType:
+    flags = reader.byte()
+    minimum = reader.number(64)
+    return MemoryType(minimum, reader.number(64) if flags & 1 else None)
+
+
+def _read_import(reader: _Reader, sections: _Sections) -> None:
+    module, name, kind = reader.name(), reader.name(), _kind(reader)
+    signature = ""
+
+    match kind:
+        case ExternKind.FUNCTION:
+            signature = sections.types[reader.number()]
+            sections.functions.append(signature)
+        case ExternKind.TABLE:
+            _value_type(reader)
+            _limits(reader)
+        case ExternKind.MEMORY:
+            sections.memory = _limits(reader)
+        case ExternKind.GLOBAL:
+            _value_type(reader)
+            reader.byte()
+        case ExternKind.TAG:
+            reader.byte()
+            reader.number()
+
+    sections.imports.append(Import(module, name, kind, signature))
+
+
+def _kind(reader: _Reader) -> ExternKind:
+    code = reader.byte()
+
+    if code > ExternKind.TAG:
+        raise ModuleFormatError(f"unknown kind 0x{code:02x} of import or export")
+
+    return ExternKind(code)
+
+
+def _read_function(reader: _Reader, sections: _Sections) -> None:
+    sections.functions.append(sections.types[reader.number()])
+
+
+def _read_memory(reader: _Reader, sections: _Sections) -> None:
+    memory = _limits(reader)
+    sections.memory = sections.memory or memory
+
+
+def _read_export(reader: _Reader, sections: _Sections) -> None:
+    name, kind, index = reader.name(), _kind(reader), reader.number()
+    signature = sections.functions[index] if kind is ExternKind.FUNCTION else ""
+    sections.exports.append(Export(name, kind, signature))
+
+
+_SECTIONS = {
+    1: _read_type,
+    2: _read_import,
+    3: _read_function,
+    5: _read_memory,
+    7: _read_export,
+}

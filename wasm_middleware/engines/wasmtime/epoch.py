@@ -1,0 +1,74 @@
+"""The clock that ends guests which run too long.
+
+wasmtime compares a counter, the engine's epoch, with each store's deadline at every loop and
+function entry of the guest. A thread increments the epoch about once a millisecond. It ticks only
+while guests run: after a second in which no call began it parks, and the next call wakes it.
+
+The thread never catches up for ticks that came late. A deadline is therefore never early by more
+than a tick, and late by what the thread was late: on a busy interpreter that is a few ms.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+#: Seconds between two ticks.
+TICK = 0.001
+
+_IDLE_TICKS = 1_000
+
+
+class EpochClock:
+    """Ticks on a daemon thread of its own; start it by `running = True` before a guest call."""
+
+    __slots__ = ("_closed", "_increment", "_thread", "_wake", "parked", "used")
+
+    def __init__(self, increment: Callable[[], None]) -> None:
+        self._increment = increment
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        #: Whether a call must `wake` the clock before it enters a guest.
+        self.parked = True
+        #: Set by every call, so that the clock sees that it is needed.
+        self.used = False
+
+    def wake(self) -> None:
+        """Tick from now on."""
+        if self._thread is None and not self._closed:
+            self._thread = threading.Thread(target=self._run, name="wasm-epoch", daemon=True)
+            self._thread.start()
+
+        self.parked = False
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop the thread and wait for it; idempotent."""
+        self._closed = True
+        self._wake.set()
+
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        idle = 0
+
+        while not self._closed:
+            time.sleep(TICK)
+            self._increment()
+            idle = 0 if self.used else idle + 1
+            self.used = False
+
+            if idle > _IDLE_TICKS:
+                idle = 0
+                self._wake.clear()
+                self.parked = True
+
+                # A call that began between the two lines above did not see the flag.
+                if not self.used:
+                    self._wake.wait()
+
+                self.parked = False

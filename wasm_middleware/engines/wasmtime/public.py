@@ -1,0 +1,135 @@
+"""Calls through wasmtime-py's documented interface: slow, and right on every version of it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import wasmtime
+
+from ...errors import MemoryFault
+from ..protocol import HostFunction, Memory
+from .binding import Binding, Boundary, Caller, Crossing
+
+_U32_MASK = 0xFFFF_FFFF
+
+
+def _signed(value: int) -> int:
+    return value - (value >> 31 << 32)
+
+
+class PublicMemory:
+    """Guest memory through `Memory.read` and `Memory.write`."""
+
+    __slots__ = ("_memory", "_store")
+
+    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
+        self._store, self._memory = store, memory
+
+    @property
+    def size(self) -> int:
+        return self._memory.data_len(self._store)
+
+    def _check(self, address: int, size: int) -> None:
+        if address + size > self.size:
+            raise MemoryFault(f"{size} bytes at {address} of {self.size}")
+
+    def read(self, address: int, size: int) -> bytes:
+        self._check(address, size)
+        return bytes(self._memory.read(self._store, address, address + size))
+
+    def read_u32(self, address: int) -> int:
+        return int.from_bytes(self.read(address, 4), "little")
+
+    def write(self, address: int, data: bytes) -> None:
+        self._check(address, len(data))
+        self._memory.write(self._store, data, address)
+
+    def write_u32(self, address: int, value: int) -> None:
+        self.write(address, struct.pack("<I", value))
+
+    def write_u64(self, address: int, value: int) -> None:
+        self.write(address, struct.pack("<Q", value))
+
+
+class PublicBinding:
+    """The fallback."""
+
+    description = "public calls"
+
+    def host_function(
+        self,
+        store: wasmtime.Store,
+        type_: wasmtime.FuncType,
+        signature: str,
+        function: HostFunction,
+        boundary: Boundary,
+    ) -> wasmtime.Func:
+        parameters, _, results = signature.partition(">")
+
+        def call(*values: int | float) -> object:
+            arguments = [
+                value & _U32_MASK if letter == "i" and isinstance(value, int) else value
+                for letter, value in zip(parameters, values, strict=True)
+            ]
+
+            try:
+                result = function.call(*arguments)
+            except MemoryFault:
+                result = function.fault
+            except BaseException as failure:
+                boundary.failure = failure
+                raise wasmtime.WasmtimeError("a host function failed") from None
+
+            return _results(results, result or 0)
+
+        return wasmtime.Func(store, type_, call)
+
+    def caller(self, store: wasmtime.Store, function: wasmtime.Func, signature: str) -> Caller:
+        count = signature.index(">")
+
+        if set(signature) - {"i", ">"}:
+            raise ValueError(f"can't call a function of type {signature}")
+
+        def call(*values: int) -> int:
+            padded = [*values, *[0] * count][:count]
+
+            try:
+                result = function(store, *map(_signed, padded))
+            except wasmtime.Trap as trap:
+                raise Crossing(trap, trap.message) from None
+            except wasmtime.WasmtimeError as error:
+                raise Crossing(None, str(error)) from None
+
+            return result & _U32_MASK if isinstance(result, int) else 0
+
+        return call
+
+    def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> Memory:
+        return PublicMemory(store, memory)
+
+    def set_deadline(self, store: wasmtime.Store) -> Callable[[int], None]:
+        return store.set_epoch_deadline
+
+    def increment_epoch(self, engine: wasmtime.Engine) -> Callable[[], None]:
+        return engine.increment_epoch
+
+
+def _results(letters: str, result: int) -> object:
+    """The host's answer in the shape that wasmtime-py wants for these result types."""
+    values: list[object] = [
+        {"i": _signed(result & _U32_MASK), "f": 0.0, "F": 0.0, "r": None}.get(letter, 0)
+        for letter in letters
+    ]
+
+    if letters == "I":
+        values = [result]
+
+    if not values:
+        return None
+
+    return values[0] if len(values) == 1 else values
+
+
+def binding() -> Binding:
+    return PublicBinding()

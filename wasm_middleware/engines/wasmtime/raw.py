@@ -1,0 +1,274 @@
+"""Calls through wasmtime's C interface (`wasmtime_func_call_unchecked` and its kin).
+
+Arguments and results travel in one array of 16-byte slots (`wasmtime_val_raw_t`), results from
+slot 0. Seen as u32 words, slot n is word 4n. "Unchecked" means that nothing compares the array with
+the function's type: signatures are checked once, when a function is bound, by the engine.
+
+The library is opened a second time, through `CDLL`, so that declaring argument types here does not
+touch wasmtime-py's own; `CDLL` also lets go of the interpreter lock while a guest runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable
+
+import wasmtime
+from wasmtime import _bindings as capi, _ffi
+
+from ...errors import MemoryFault
+from ..protocol import HostFunction, Memory
+from .binding import Binding, Boundary, Caller, Crossing
+
+_POINTER = ctypes.c_void_p
+_SIZE = ctypes.c_size_t
+_WORDS = ctypes.POINTER(ctypes.c_uint32)
+_WORDS_IN_A_SLOT = 4
+_MAX_PARAMETERS = 5
+
+_LIBRARY = ctypes.CDLL(_ffi.dll._name)
+
+
+def _c_function(name: str, result: object, *parameters: object) -> Callable[..., int | None]:
+    function = getattr(_LIBRARY, name)
+    function.restype, function.argtypes = result, list(parameters)
+    return function  # type: ignore[no-any-return]
+
+
+_call = _c_function(
+    "wasmtime_func_call_unchecked", _POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER
+)
+_new_function = _c_function("wasmtime_func_new_unchecked", None, *[_POINTER] * 6)
+_set_deadline = _c_function("wasmtime_context_set_epoch_deadline", None, _POINTER, ctypes.c_uint64)
+_increment_epoch = _c_function("wasmtime_engine_increment_epoch", None, _POINTER)
+_memory_size = _c_function("wasmtime_memory_data_size", _SIZE, _POINTER, _POINTER)
+_memory_base = _c_function("wasmtime_memory_data", _POINTER, _POINTER, _POINTER)
+_trap_new = _c_function("wasmtime_trap_new", _POINTER, ctypes.c_char_p, _SIZE)
+
+_CALLBACK = ctypes.CFUNCTYPE(_POINTER, _POINTER, _POINTER, _WORDS, _SIZE)
+_HOST_FAILED = b"a host function failed"
+
+_read_u32 = struct.Struct("<I").unpack_from
+_write_u32 = struct.Struct("<I").pack_into
+_write_u64 = struct.Struct("<Q").pack_into
+_copy_out = ctypes.string_at
+_copy_in = ctypes.memmove
+
+
+def _address(handle: object) -> int:
+    return ctypes.cast(handle, _POINTER).value or 0  # type: ignore[arg-type]
+
+
+class RawMemory:
+    """Guest memory by its address.
+
+    The address is constant: the engine reserves the whole 4 GiB and lets no memory move. The size
+    grows, so a reach beyond the known size asks for the present one before it is a fault.
+    """
+
+    __slots__ = ("_base", "_bytes", "_context", "_keep", "_memory", "_size")
+
+    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
+        self._keep = memory
+        self._context = _address(store._context())
+        self._memory = ctypes.addressof(memory._memory)
+        self._base = _memory_base(self._context, self._memory) or 0
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._size = _memory_size(self._context, self._memory) or 0
+        self._bytes = (ctypes.c_char * self._size).from_address(self._base)
+
+    def _check(self, address: int, size: int) -> None:
+        """Called only for what lies beyond the known size."""
+        self._refresh()
+
+        if address + size > self._size:
+            raise MemoryFault(f"{size} bytes at {address} of {self._size}")
+
+    @property
+    def size(self) -> int:
+        self._refresh()
+        return self._size
+
+    def read(self, address: int, size: int) -> bytes:
+        if address + size > self._size:
+            self._check(address, size)
+
+        return _copy_out(self._base + address, size)
+
+    def read_u32(self, address: int) -> int:
+        if address + 4 > self._size:
+            self._check(address, 4)
+
+        return _read_u32(self._bytes, address)[0]  # type: ignore[no-any-return]
+
+    def write(self, address: int, data: bytes) -> None:
+        size = len(data)
+
+        if address + size > self._size:
+            self._check(address, size)
+
+        _copy_in(self._base + address, data, size)
+
+    def write_u32(self, address: int, value: int) -> None:
+        if address + 4 > self._size:
+            self._check(address, 4)
+
+        _write_u32(self._bytes, address, value)
+
+    def write_u64(self, address: int, value: int) -> None:
+        if address + 8 > self._size:
+            self._check(address, 8)
+
+        _write_u64(self._bytes, address, value)
+
+
+class RawBinding:
+    """The fast way."""
+
+    description = "raw calls"
+
+    def host_function(
+        self,
+        store: wasmtime.Store,
+        type_: wasmtime.FuncType,
+        signature: str,
+        function: HostFunction,
+        boundary: Boundary,
+    ) -> wasmtime.Func:
+        callback = _CALLBACK(_host_callback(signature, function, boundary))
+        raw = capi.wasmtime_func_t()
+        _new_function(
+            _address(store._context()),
+            _address(type_.ptr()),
+            _address(callback),
+            None,
+            None,
+            ctypes.addressof(raw),
+        )
+        result = wasmtime.Func._from_raw(raw)
+        result._callback = callback  # type: ignore[attr-defined]  # lives as long as the import
+        return result
+
+    def caller(self, store: wasmtime.Store, function: wasmtime.Func, signature: str) -> Caller:
+        parameters, _, results = signature.partition(">")
+
+        if len(parameters) > _MAX_PARAMETERS or set(parameters + results) - {"i"}:
+            raise ValueError(f"can't call a function of type {signature}")
+
+        words = (ctypes.c_uint32 * (_WORDS_IN_A_SLOT * _MAX_PARAMETERS))()
+        count = max(len(parameters), len(results))
+        trap = ctypes.c_void_p()
+        context, address = _address(store._context()), ctypes.addressof(function._func)
+        slots, trap_slot = ctypes.addressof(words), ctypes.addressof(trap)
+        has_result = bool(results)
+
+        def call(a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0) -> int:
+            words[0] = a
+            words[4] = b
+            words[8] = c
+            words[12] = d
+            words[16] = e
+            error = _call(context, address, slots, count, trap_slot)
+
+            if error or trap.value:
+                _fail(error, trap)
+
+            return words[0] if has_result else 0
+
+        call.keep = function  # type: ignore[attr-defined]  # `address` points into it
+        return call
+
+    def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> Memory:
+        return RawMemory(store, memory)
+
+    def set_deadline(self, store: wasmtime.Store) -> Callable[[int], None]:
+        context = _address(store._context())
+
+        def set_deadline(ticks: int) -> None:
+            _set_deadline(context, ticks)
+
+        return set_deadline
+
+    def increment_epoch(self, engine: wasmtime.Engine) -> Callable[[], None]:
+        pointer = _address(engine.ptr())
+
+        def increment_epoch() -> None:
+            _increment_epoch(pointer)
+
+        return increment_epoch
+
+
+def _host_callback(
+    signature: str, function: HostFunction, boundary: Boundary
+) -> Callable[..., int | None]:
+    """The C callback for one import; it returns a trap's address, or None."""
+    parameters, _, results = signature.partition(">")
+    call, fault, has_result = function.call, function.fault, bool(results)
+    stop = len(parameters) * _WORDS_IN_A_SLOT
+
+    def arguments_of(words: ctypes._Pointer[ctypes.c_uint32]) -> list[int]:
+        values = words[0:stop:_WORDS_IN_A_SLOT]
+
+        for index in wide:
+            high = words[index * _WORDS_IN_A_SLOT + 1]
+            values[index] |= (high - (high >> 31 << 32)) << 32
+
+        return values
+
+    wide = [index for index, letter in enumerate(parameters) if letter in "IF"]
+
+    def narrow_callback(
+        _env: object, _caller: object, words: ctypes._Pointer[ctypes.c_uint32], _count: int
+    ) -> int | None:
+        try:
+            result = call(*words[0:stop:_WORDS_IN_A_SLOT])
+        except MemoryFault:
+            result = fault
+        except BaseException as failure:
+            boundary.failure = failure
+            return _trap_new(_HOST_FAILED, len(_HOST_FAILED))
+
+        if has_result:
+            words[0] = result
+
+        return None
+
+    def wide_callback(
+        _env: object, _caller: object, words: ctypes._Pointer[ctypes.c_uint32], _count: int
+    ) -> int | None:
+        try:
+            result = call(*arguments_of(words))
+        except MemoryFault:
+            result = fault
+        except BaseException as failure:
+            boundary.failure = failure
+            return _trap_new(_HOST_FAILED, len(_HOST_FAILED))
+
+        for index in range(len(results) * _WORDS_IN_A_SLOT):
+            words[index] = 0
+
+        if has_result:
+            words[0] = result
+
+        return None
+
+    return wide_callback if wide or results not in ("", "i") else narrow_callback
+
+
+def _fail(error: int | None, trap: ctypes.c_void_p) -> None:
+    """Turn what a call left behind into a `Crossing`, and own it so that it is freed."""
+    if trap.value:
+        trapped = ctypes.cast(trap.value, ctypes.POINTER(capi.wasm_trap_t))
+        trap.value = None
+        found = wasmtime.Trap._from_ptr(trapped)
+        raise Crossing(found, found.message)
+
+    failed = ctypes.cast(error or 0, ctypes.POINTER(capi.wasmtime_error_t))
+    raise Crossing(None, str(wasmtime.WasmtimeError._from_ptr(failed)))
+
+
+def binding() -> Binding:
+    return RawBinding()

@@ -1,0 +1,93 @@
+"""Contexts: what an id of the ABI stands for.
+
+A VM has root contexts (one for each configuration of its plugin) and stream contexts (one for each
+request that passes it). Host calls ask the effective context; what a kind of context does not have
+is answered here by "there is none".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import limits
+from ..abi.enums import BufferType
+from ..abi.properties import Path
+from .buffers import Buffer
+from .headers import HeaderMap
+
+if TYPE_CHECKING:
+    from .reply import LocalReply
+    from .vm import Vm
+
+
+class Context:
+    """What every context answers; a root context answers little more."""
+
+    __slots__ = ("id", "root", "vm")
+
+    def __init__(self, vm: Vm, context_id: int, root: RootContext | None) -> None:
+        self.vm = vm
+        self.id = context_id
+        self.root = root
+
+    def header_map(self, map_type: int) -> HeaderMap | None:
+        """The map, or None where it does not exist, or not yet."""
+        return None
+
+    def may_write(self, map_type: int) -> bool:
+        """Whether a change to that map would still have an effect."""
+        return False
+
+    def buffer(self, buffer_type: int) -> Buffer | None:
+        """The buffer, or None where there is nothing in it at this moment."""
+        if buffer_type == BufferType.PLUGIN_CONFIGURATION and self.root is not None:
+            return Buffer(self.root.config)
+
+        if buffer_type == BufferType.VM_CONFIGURATION:
+            return Buffer(self.vm.plugin.vm_config)
+
+        return None
+
+    def send_local_response(self, reply: LocalReply) -> None:
+        """Note a reply; whether it is sent is the stream's affair."""
+        self.vm.log_refusal("proxy_send_local_response", "there is no stream to reply to")
+
+    def resume(self, *, response: bool) -> None:
+        """Let a paused direction go on once the guest has returned."""
+        self.vm.log_refusal("proxy_continue_stream", "there is no stream to continue")
+
+    def close(self) -> None:
+        """End the stream once the guest has returned."""
+        self.vm.log_refusal("proxy_close_stream", "there is no stream to close")
+
+    def get_property(self, path: Path) -> bytes | None:
+        """The encoded value, or None."""
+        return self.vm.properties.get(path)
+
+    def set_property(self, path: Path, value: bytes) -> bool:
+        """Keep a value; False where that would take more memory than `limits` allows."""
+        return store_property(self.vm.properties, path, value)
+
+
+def store_property(properties: dict[Path, bytes], path: Path, value: bytes) -> bool:
+    """Put a value among others, if they stay below their cap in `limits`."""
+    used = sum(len(kept) + sum(map(len, name)) for name, kept in properties.items() if name != path)
+
+    if used + len(value) + sum(map(len, path)) > limits.MAX_STREAM_PROPERTIES_BYTES:
+        return False
+
+    properties[path] = value
+    return True
+
+
+class RootContext(Context):
+    """One configuration of a plugin on one VM."""
+
+    __slots__ = ("config", "done_pending")
+
+    def __init__(self, vm: Vm, context_id: int, config: bytes) -> None:
+        super().__init__(vm, context_id, None)
+        self.root = self
+        self.config = config
+        #: Its `proxy_on_done` answered false: it waits for `proxy_done`.
+        self.done_pending = False

@@ -1,0 +1,217 @@
+"""The properties that a stream answers: Envoy's attributes, as far as ASGI has them.
+
+Each row of `_ATTRIBUTES` is one path and the function that computes its value; None is "there is no
+such property" for the guest. Values set by plugins (`proxy_set_property`) are found first under
+exactly the path they were set with.
+
+Source: Envoy "Attributes"; `source.address` is "ip:port", as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from ..abi.properties import Nanoseconds, Path, Value, encode_value
+from .headers import HeaderMap
+
+if TYPE_CHECKING:
+    from .stream import StreamContext
+
+Attribute = Callable[["StreamContext"], Value | Nanoseconds | None]
+
+_PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2", "3": "HTTP/3"}
+
+
+def get(context: StreamContext, path: Path) -> bytes | None:
+    """The encoded value of a property, or None."""
+    stream = context.stream
+
+    if path in stream.properties:
+        return stream.properties[path]
+
+    if path in context.vm.properties:
+        return context.vm.properties[path]
+
+    attribute = _ATTRIBUTES.get(path)
+
+    if attribute is not None:
+        value = attribute(context)
+        return None if value is None else encode_value(value)
+
+    return _header(context, path)
+
+
+def _header(context: StreamContext, path: Path) -> bytes | None:
+    """`request.headers.<name>` and `response.headers.<name>`: duplicates joined by commas."""
+    if len(path) != 3 or path[1] != b"headers":
+        return None
+
+    stream = context.stream
+    flow = {b"request": stream.request, b"response": stream.response}.get(path[0])
+
+    if flow is None or flow.headers is None:
+        return None
+
+    name = path[2].lower()
+    values = [value for found, value in flow.headers.pairs if found == name]
+    return b",".join(values) if values else None
+
+
+def _request_header(name: bytes) -> Attribute:
+    def attribute(context: StreamContext) -> bytes | None:
+        headers = context.stream.request.headers
+        return headers.get(name) if headers is not None else None
+
+    return attribute
+
+
+def _path(context: StreamContext) -> bytes:
+    headers = context.stream.request.headers
+    return (headers.get(b":path") if headers is not None else None) or b""
+
+
+def _url_path(context: StreamContext) -> bytes:
+    return _path(context).partition(b"?")[0]
+
+
+def _query(context: StreamContext) -> bytes:
+    return _path(context).partition(b"?")[2]
+
+
+def _protocol(context: StreamContext) -> str:
+    version = context.stream.describe().http_version
+    return _PROTOCOLS.get(version, f"HTTP/{version}")
+
+
+def _duration(context: StreamContext) -> Nanoseconds | None:
+    """Present once the stream is over, as in Envoy."""
+    stream = context.stream
+    return Nanoseconds(stream.ended_at - stream.started_at) if stream.finished else None
+
+
+def _joined(headers: HeaderMap) -> list[tuple[bytes, bytes]]:
+    merged: dict[bytes, bytes] = {}
+
+    for name, value in headers.pairs:
+        merged[name] = merged[name] + b"," + value if name in merged else value
+
+    return list(merged.items())
+
+
+def _request_headers(context: StreamContext) -> Value | None:
+    headers = context.stream.request.headers
+    return _joined(headers) if headers is not None else None
+
+
+def _response_headers(context: StreamContext) -> Value | None:
+    headers = context.stream.response.headers
+    return _joined(headers) if headers is not None else None
+
+
+def _headers_size(headers: HeaderMap | None) -> int | None:
+    """Names and values, as Envoy's `byteSize` counts."""
+    if headers is None:
+        return None
+
+    return sum(len(name) + len(value) for name, value in headers.pairs)
+
+
+def _request_size(context: StreamContext) -> int:
+    """The body's size: what the client said, else what has been seen of it."""
+    request = context.stream.request
+    declared = request.headers.get(b"content-length") if request.headers is not None else None
+    return int(declared) if declared is not None and declared.isdigit() else request.bytes_seen
+
+
+def _response_code(context: StreamContext) -> int | None:
+    headers = context.stream.response.headers
+    status = headers.get(b":status") if headers is not None else None
+    return int(status) if status is not None and status.isdigit() else None
+
+
+def _response_details(context: StreamContext) -> str | None:
+    stream = context.stream
+
+    if stream.response.headers is None:
+        return None
+
+    return stream.reply.details if stream.reply is not None else "via_upstream"
+
+
+def _grpc_status(context: StreamContext) -> int | None:
+    headers = context.stream.response.headers
+    status = headers.get(b"grpc-status") if headers is not None else None
+    return int(status) if status is not None and status.isdigit() else None
+
+
+def _address(which: str) -> Attribute:
+    def attribute(context: StreamContext) -> str | None:
+        peer = getattr(context.stream.describe(), which)
+
+        if peer is None:
+            return None
+
+        host, port = peer
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    return attribute
+
+
+def _port(which: str) -> Attribute:
+    def attribute(context: StreamContext) -> int | None:
+        peer = getattr(context.stream.describe(), which)
+        return peer[1] if peer is not None else None
+
+    return attribute
+
+
+def _route(context: StreamContext) -> str | None:
+    return context.stream.describe().route or None
+
+
+_ATTRIBUTES: Final[Mapping[Path, Attribute]] = {
+    (b"request", b"path"): _path,
+    (b"request", b"url_path"): _url_path,
+    (b"request", b"query"): _query,
+    (b"request", b"host"): _request_header(b":authority"),
+    (b"request", b"scheme"): _request_header(b":scheme"),
+    (b"request", b"method"): _request_header(b":method"),
+    (b"request", b"referer"): _request_header(b"referer"),
+    (b"request", b"useragent"): _request_header(b"user-agent"),
+    (b"request", b"id"): _request_header(b"x-request-id"),
+    (b"request", b"protocol"): _protocol,
+    (b"request", b"headers"): _request_headers,
+    (b"request", b"time"): lambda context: Nanoseconds(context.stream.started_on),
+    (b"request", b"duration"): _duration,
+    (b"request", b"size"): _request_size,
+    (b"request", b"headers_bytes"): lambda context: _headers_size(context.stream.request.headers),
+    (b"request", b"total_size"): lambda context: (
+        (_headers_size(context.stream.request.headers) or 0) + context.stream.request.bytes_seen
+    ),
+    (b"response", b"code"): _response_code,
+    (b"response", b"code_details"): _response_details,
+    (b"response", b"flags"): lambda context: 0,
+    (b"response", b"grpc_status"): _grpc_status,
+    (b"response", b"headers"): _response_headers,
+    (b"response", b"headers_bytes"): lambda context: _headers_size(context.stream.response.headers),
+    (b"response", b"size"): lambda context: context.stream.response.bytes_seen,
+    (b"response", b"total_size"): lambda context: (
+        (_headers_size(context.stream.response.headers) or 0) + context.stream.response.bytes_seen
+    ),
+    (b"source", b"address"): _address("source"),
+    (b"source", b"port"): _port("source"),
+    (b"destination", b"address"): _address("destination"),
+    (b"destination", b"port"): _port("destination"),
+    (b"connection", b"mtls"): lambda context: False,
+    (b"connection", b"tls_version"): lambda context: context.stream.describe().tls_version,
+    (b"plugin_name",): lambda context: context.plugin.name,
+    (b"plugin_root_id",): lambda context: context.plugin.root_id,
+    (b"plugin_vm_id",): lambda context: context.plugin.vm_id,
+    (b"route_name",): _route,
+    (b"xds", b"route_name"): _route,
+    (b"route", b"id"): _route,
+}
+
+#: Every path that is answered without having been set; for the documentation.
+PATHS: Final = tuple(_ATTRIBUTES)

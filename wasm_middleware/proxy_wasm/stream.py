@@ -1,0 +1,378 @@
+"""One request and its response on their way through a chain of plugins.
+
+Theory of operation
+-------------------
+The shell lets request headers in (`request.start`), then body data (`request.feed`), then the
+response likewise, and takes out what the flows let pass. After each step it looks at three things:
+
+- `interrupted`: a local reply was made or a plugin failed. Nothing more passes. If `aborted` is
+  set, the response had gone out and must be cut; else `reply` is what to send: `begin_reply` lets
+  it through the response phases of the whole chain, unless it is `direct`.
+- `paused_by`: a plugin holds something back. The stream calls `on_wake` when that may have changed;
+  then `proceed`. After the plugin's `pause_timeout`, `expire`.
+- the flows' `passed`, `output` and `output_ended`.
+
+When all is over, `finish` runs `on_log` in chain order, then `on_done` and `on_delete` of each
+context (Envoy's order). It runs once; each context that was created is deleted once.
+
+Failures follow D10 in one place, `failed`: fail_open leaves the plugin out of the rest, fail_closed
+makes a bare 503, or cuts a response that has started.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..abi.enums import Action, BufferType, LogLevel, MapType
+from ..abi.properties import Path
+from ..errors import GuestBodyLimit, GuestError, GuestPaused
+from . import properties
+from .buffers import Buffer
+from .context import Context, RootContext, store_property
+from .flow import Flow
+from .headers import HeaderMap
+from .plugin import Plugin
+from .ports import Clock, GuestFunction
+from .reply import LocalReply, is_grpc
+from .vm import Vm
+
+_LOG = logging.getLogger("wasm_middleware")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """What plugins may ask about a request beside its headers."""
+
+    #: Address and port of the client, and of the server; None on a unix socket.
+    source: tuple[str, int] | None = None
+    destination: tuple[str, int] | None = None
+    #: As ASGI has it: "1.0", "1.1", "2", "3".
+    http_version: str = "1.1"
+    tls_version: str | None = None
+    route: str = ""
+
+
+class StreamContext(Context):
+    """One plugin's context in one stream."""
+
+    __slots__ = ("created", "left_out", "logged", "plugin", "stream")
+
+    root: RootContext
+
+    def __init__(self, vm: Vm, root: RootContext, stream: Stream) -> None:
+        super().__init__(vm, 0, root)
+        self.plugin: Plugin = vm.plugin
+        self.stream: Stream = stream
+        #: The guest knows it: `proxy_on_context_create` was called, or would have been.
+        self.created = False
+        #: It failed under fail_open, or ended the stream: no phase of it runs any more.
+        self.left_out = False
+        self.logged = False
+
+    async def call(
+        self, function: GuestFunction, phase: str, first: int = 0, second: int = 0
+    ) -> int:
+        """Run one phase; what a failure means is the stream's affair, and then its action."""
+        try:
+            if not self.created:
+                await self._create()
+
+            return await self.vm.enter(self, function, phase, self.id, first, second)
+        except GuestError as error:
+            return self.stream.failed(self, error)
+
+    async def _create(self) -> None:
+        vm = self.vm
+        self.id = vm.new_id()
+        self.created = True
+        vm.contexts[self.id] = self
+        create = vm.callbacks.context_create
+
+        if create is not None:
+            await vm.enter(self, create, "on_context_create", self.id, self.root.id)
+
+    async def end(self) -> None:
+        """Run `on_done` and `on_delete`, once; what `on_done` answers is ignored, as in Envoy."""
+        if not self.created:
+            return
+
+        self.created = False
+        vm = self.vm
+
+        try:
+            if not vm.guest.poisoned:
+                if vm.callbacks.done is not None:
+                    await vm.enter(self, vm.callbacks.done, "on_done", self.id)
+
+                if vm.callbacks.delete is not None:
+                    await vm.enter(self, vm.callbacks.delete, "on_delete", self.id)
+        except GuestError as error:
+            vm.log(LogLevel.ERROR, str(error))
+        finally:
+            del vm.contexts[self.id]
+
+    def header_map(self, map_type: int) -> HeaderMap | None:
+        if map_type == MapType.HTTP_REQUEST_HEADERS:
+            return self.stream.request.headers
+
+        if map_type == MapType.HTTP_RESPONSE_HEADERS:
+            return self.stream.response.headers
+
+        return None
+
+    def may_write(self, map_type: int) -> bool:
+        response = map_type == MapType.HTTP_RESPONSE_HEADERS
+        flow = self.stream.response if response else self.stream.request
+        return flow.may_write(self)
+
+    def buffer(self, buffer_type: int) -> Buffer | None:
+        if buffer_type > BufferType.HTTP_RESPONSE_BODY:
+            return super().buffer(buffer_type)
+
+        response = buffer_type == BufferType.HTTP_RESPONSE_BODY
+        flow = self.stream.response if response else self.stream.request
+        lane = flow.lanes.get(self)
+        return lane.buffer if lane is not None else None
+
+    def send_local_response(self, reply: LocalReply) -> None:
+        self.stream.send_local_response(self, reply)
+
+    def resume(self, *, response: bool) -> None:
+        stream = self.stream
+        flow = stream.response if response else stream.request
+
+        if flow.resume(self):
+            stream.wake()
+        else:
+            self.vm.log_refusal("proxy_continue_stream", "the plugin does not hold it back")
+
+    def close(self) -> None:
+        self.stream.close(self)
+
+    def get_property(self, path: Path) -> bytes | None:
+        return properties.get(self, path)
+
+    def set_property(self, path: Path, value: bytes) -> bool:
+        return store_property(self.stream.properties, path, value)
+
+
+class Stream:
+    """See the module's theory of operation. Belongs to one thread, and to one call at a time."""
+
+    __slots__ = (
+        "aborted",
+        "clock",
+        "committed",
+        "contexts",
+        "describe",
+        "ended_at",
+        "finished",
+        "interrupted",
+        "on_wake",
+        "properties",
+        "reply",
+        "request",
+        "response",
+        "started_at",
+        "started_on",
+    )
+
+    request: Flow
+    response: Flow
+    properties: dict[Path, bytes]
+    started_on: int
+    started_at: int
+    ended_at: int
+    describe: Callable[[], RequestInfo]
+
+    def __init__(self, clock: Clock, describe: Callable[[], RequestInfo]) -> None:
+        self.clock = clock
+        #: Asked only when a plugin asks for what it describes.
+        self.describe = describe
+        self.contexts: list[StreamContext] = []
+        self.request = Flow(self, self.contexts, response=False)
+        self.response = Flow(self, [], response=True)
+        self.reply: LocalReply | None = None
+        self.aborted: GuestError | None = None
+        self.interrupted = False
+        #: Set by the shell when the response start has gone out: too late for a reply.
+        self.committed = False
+        self.finished = False
+        self.properties = {}
+        self.on_wake: Callable[[], None] | None = None
+        self.started_on = clock.now()
+        self.started_at = clock.monotonic()
+        self.ended_at = 0
+
+    def add(self, vm: Vm, config: bytes) -> None:
+        """Let a plugin take part, behind those that do; `config` names a root context of `vm`."""
+        self.contexts.append(StreamContext(vm, vm.roots[config], self))
+
+    def refuse(self, reply: LocalReply) -> None:
+        """The host itself replies: a plugin that must run can't, say."""
+        if self.reply is None:
+            self._interrupt(reply)
+
+    @property
+    def has_noted_resume(self) -> bool:
+        """Whether there is something for `proceed` to do."""
+        return self.interrupted or any(
+            lane.paused and lane.resume
+            for flow in (self.request, self.response)
+            for lane in flow.lanes.values()
+        )
+
+    async def start_response(self, headers: HeaderMap, *, end_of_stream: bool) -> None:
+        """Let the application's response headers in."""
+        self.response.contexts = self.contexts[::-1]
+        await self.response.start(headers, end_of_stream=end_of_stream)
+
+    async def begin_reply(self, *, head: bool) -> bytes:
+        """Let the local reply in, headers and body; the body that is to be sent if it is direct.
+
+        The answer to a HEAD request keeps its headers, and has no body.
+
+        Afterwards the response flow holds it, unless it was interrupted once more.
+        """
+        reply = self.reply
+        assert reply is not None
+        pairs, body = reply.pairs(grpc=is_grpc(self.request.headers))
+        self.interrupted = False
+        # Whatever the request waited for, it waits no more.
+        self.request.lanes.clear()
+        headers = HeaderMap(pairs)
+        self.response = flow = Flow(
+            self, [] if reply.direct else self.contexts[::-1], response=True
+        )
+        await flow.start(headers, end_of_stream=head or not body)
+
+        if body and not head and not self.interrupted:
+            await flow.feed(body, end_of_stream=True)
+
+        return body
+
+    async def proceed(self) -> None:
+        """Carry out the resumes that were noted, in both directions."""
+        await self.request.proceed()
+
+        if not self.interrupted:
+            await self.response.proceed()
+
+    @property
+    def paused_by(self) -> StreamContext | None:
+        """The context that holds a direction back; the response's first."""
+        return self.response.paused_by or self.request.paused_by
+
+    async def expire(self, context: StreamContext) -> None:
+        """A context has held on for longer than its `pause_timeout`."""
+        flow = self.response if self.response.paused_by is context else self.request
+        direction = "response" if flow.response else "request"
+        what = "its headers" if context in flow.contexts[flow.position :] else "its body"
+        error = GuestPaused(
+            f"it paused the {direction} with {what} and nothing resumed it within "
+            f"{context.plugin.pause_timeout:g} s",
+            plugin=context.plugin.name,
+            phase=context.vm.phase,
+        )
+
+        if self.failed(context, error) == Action.CONTINUE:
+            await flow.release(flow.contexts.index(context))
+
+    def wake(self) -> None:
+        if self.on_wake is not None:
+            self.on_wake()
+
+    def send_local_response(self, context: StreamContext, reply: LocalReply) -> None:
+        """Take a plugin's reply if it is the first and not too late."""
+        why = (
+            "the response is over"
+            if self.finished
+            else "the response has started"
+            if self.committed
+            else "there is a local reply already"
+            if self.reply is not None
+            else ""
+        )
+
+        if why:
+            context.vm.log(LogLevel.WARN, f"a local reply ({reply.status}) came too late: {why}")
+            return
+
+        self._interrupt(reply)
+
+    def close(self, context: StreamContext) -> None:
+        """End the stream at once: ASGI can't reset one, so it is a bare 503, or cut."""
+        self.failed(context, GuestError("it closed the stream", plugin=context.plugin.name))
+
+    def failed(self, context: StreamContext, error: GuestError) -> int:
+        """Apply the failure policy; the action that the failed call counts as."""
+        context.left_out = True
+        plugin = context.plugin
+        plugin.logger.error("%s", error, extra={"plugin": plugin.name, "phase": error.phase})
+
+        if plugin.fail_open or self.finished:
+            return Action.CONTINUE
+
+        if self.committed:
+            self.aborted = error
+            self.interrupted = True
+            self.wake()
+        else:
+            self._interrupt(LocalReply(503, details=error.kind))
+
+        return Action.PAUSE
+
+    def body_limit_exceeded(self, context: StreamContext, *, response: bool) -> None:
+        """A plugin gathers more than it may: 413 for a request, 500 for a response."""
+        plugin = context.plugin
+        direction = "response" if response else "request"
+        plugin.logger.error(
+            "plugin %r: it paused a %s body of more than its body_limit of %d bytes",
+            plugin.name,
+            direction,
+            plugin.body_limit,
+            extra={"plugin": plugin.name, "phase": context.vm.phase},
+        )
+
+        if self.committed:
+            self.aborted = GuestBodyLimit("body_limit", plugin=plugin.name)
+            self.interrupted = True
+        else:
+            self._interrupt(LocalReply(500 if response else 413, details="body_limit"))
+
+    def _interrupt(self, reply: LocalReply) -> None:
+        if self.response.headers is not None:
+            reply = LocalReply(
+                reply.status,
+                reply.headers,
+                reply.body,
+                reply.details,
+                reply.grpc_status,
+                direct=True,
+            )
+
+        self.reply = reply
+        self.interrupted = True
+        self.wake()
+
+    async def finish(self) -> None:
+        """Run the last callbacks of every context, once.
+
+        Cancelled, it may be called again and goes on where it was.
+        """
+        if not self.finished:
+            self.finished = True
+            self.ended_at = self.clock.monotonic()
+
+        for context in self.contexts:
+            callback = context.vm.callbacks.log
+
+            # A plugin that only logs is first called here.
+            if callback is not None and not (context.logged or context.left_out):
+                context.logged = True
+                await context.call(callback, "on_log")
+
+        for context in self.contexts:
+            await context.end()

@@ -1,0 +1,12 @@
+"""Engines by the names that the configuration has for them."""
+
+from __future__ import annotations
+
+from ..engines.protocol import Engine
+from ..engines.wasmtime import WasmtimeEngine
+
+
+def make_engine(name: str) -> Engine:
+    """A new engine; raises `EngineUnavailableError` where this Python has no such one."""
+    engines = {"wasmtime": WasmtimeEngine}
+    return engines[name]()

@@ -1,0 +1,187 @@
+"""A loaded plugin: its compiled module and its instances.
+
+Streams are spread over the instances in turn. An instance that has failed is never entered again:
+it stays with the streams that it was serving, which get the failure policy, and a new one takes its
+place at the next request. While a plugin can't be started, an attempt is made once a second at
+most, and the requests between get its last error.
+
+Belongs to one event loop's thread at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Sequence
+
+from .. import limits
+from ..abi.enums import AbiVersion, LogLevel
+from ..config import PluginSettings
+from ..engines.protocol import InstanceLimits, Module
+from ..errors import GuestError, PluginLoadError, WasmMiddlewareError
+from ..proxy_wasm.hostcalls import resolve
+from ..proxy_wasm.plugin import PYTHON_LEVELS, Plugin
+from ..proxy_wasm.ports import Services
+from ..proxy_wasm.vm import Vm
+from .inspection import Inspection, inspect_module
+
+_BODY_PHASES = {"on_request_body", "on_response_body"}
+#: Seconds between two attempts to start a plugin that would not.
+_RETRY_INTERVAL = 1.0
+
+
+class LoadedPlugin:
+    """One entry of the file, ready to run; `configs` are those that routes give it besides."""
+
+    def __init__(
+        self,
+        settings: PluginSettings,
+        module: Module,
+        services: Services,
+        configs: Sequence[bytes] = (),
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.inspection = inspect_module(module.info)
+        self.plugin = _core_plugin(settings, self.inspection)
+        self._module = module
+        self.services = services
+        self._configs = tuple(dict.fromkeys(configs))
+        self._vms: list[Vm] = []
+        self._next = 0
+        self._retry_at = 0.0
+        self._last_error: WasmMiddlewareError | None = None
+
+        if self.inspection.problems:
+            raise PluginLoadError(self.name, "; ".join(self.inspection.problems))
+
+    @property
+    def wants_request_body(self) -> bool:
+        return self._has_phase("on_request_body")
+
+    @property
+    def wants_response_body(self) -> bool:
+        return self._has_phase("on_response_body")
+
+    @property
+    def may_change_request_body(self) -> bool:
+        return self.wants_request_body and self.plugin.changes_bodies
+
+    @property
+    def may_change_response_body(self) -> bool:
+        return self.wants_response_body and self.plugin.changes_bodies
+
+    def _has_phase(self, phase: str) -> bool:
+        callback = f"proxy_{phase}"
+        return (
+            phase in self.plugin.phases
+            and callback in self.inspection.callbacks
+            and self.plugin.allows(callback)
+        )
+
+    @property
+    def vms(self) -> tuple[Vm, ...]:
+        """Its instances, for people who look."""
+        return tuple(self._vms)
+
+    async def start(self) -> None:
+        """Start as many instances as the settings ask for, at least.
+
+        Raises `PluginLoadError` where the plugin refuses or fails.
+        """
+        while len(self._vms) < self.settings.instances.min:
+            self._vms.append(await self._spawn())
+
+    def ready(self) -> Vm | None:
+        """The instance for the next stream; None if it must be made first (`replace`)."""
+        vms = self._vms
+
+        if not vms:
+            return None
+
+        self._next = index = (self._next + 1) % len(vms)
+        vm = vms[index]
+        return None if vm.guest.poisoned else vm
+
+    async def replace(self) -> Vm:
+        """A new instance in the place of one that failed, or of one that never started.
+
+        Raises `PluginLoadError`.
+        """
+        if self._last_error is not None and time.monotonic() < self._retry_at:
+            raise self._last_error
+
+        try:
+            vm = await self._spawn()
+        except PluginLoadError as error:
+            self._last_error = error
+            self._retry_at = time.monotonic() + _RETRY_INTERVAL
+            raise
+
+        self._last_error = None
+
+        for index, old in enumerate(self._vms):
+            if old.guest.poisoned:
+                self._vms[index] = vm
+                old.guest.close()
+                self.plugin.logger.info("plugin %r: a failed instance was replaced", self.name)
+                return vm
+
+        self._vms.append(vm)
+        return vm
+
+    async def _spawn(self) -> Vm:
+        vm = Vm(self.plugin, self.services)
+        allowed = InstanceLimits(self.settings.memory_limit, limits.MAX_TABLE_ELEMENTS)
+
+        try:
+            guest = self._module.instantiate(
+                functools.partial(resolve, vm), allowed, limits.START_TIMEOUT
+            )
+            vm.attach(guest)
+            await vm.start()
+
+            for config in self._configs:
+                await vm.add_root(config)
+        except GuestError as error:
+            phase = f" in {error.phase}" if error.phase else ""
+            reason = f"it failed{phase} while it started: {error.reason}"
+            raise PluginLoadError(self.name, reason) from error
+
+        return vm
+
+    async def close(self) -> None:
+        """End its root contexts and free its instances."""
+        for vm in self._vms:
+            await vm.shutdown()
+
+        self._vms.clear()
+
+
+def _core_plugin(settings: PluginSettings, inspection: Inspection) -> Plugin:
+    """What the core needs of the settings and of the module."""
+    level = LogLevel[settings.log_level.upper()]
+    logger = logging.getLogger(f"wasm_middleware.plugin.{settings.name}")
+    logger.setLevel(PYTHON_LEVELS[level])
+    bodies = inspection.reads_bodies if settings.bodies is None else settings.bodies
+    phases = frozenset(settings.phase) - (set() if bodies else _BODY_PHASES)
+    return Plugin(
+        name=settings.name,
+        logger=logger,
+        phases=phases,
+        root_id=settings.root_id,
+        vm_id=settings.vm_id,
+        vm_config=settings.vm_config,
+        config=settings.config,
+        log_level=level,
+        timeout=settings.timeout,
+        pause_timeout=settings.pause_timeout,
+        body_limit=settings.body_limit,
+        fail_open=settings.failure_policy == "fail_open",
+        allow_on_headers_stop_iteration=settings.allow_on_headers_stop_iteration,
+        changes_bodies=inspection.changes_bodies,
+        missing_header_is_empty=inspection.abi is AbiVersion.V0_1_0,
+        environment=settings.environment,
+        capabilities=settings.allowed_capabilities,
+    )

@@ -1,0 +1,78 @@
+"""What a process has loaded: middlewares with one configuration share one generation.
+
+An application may add the middleware twice, or to several routes, with the same file: its plugins
+then have one set of instances, one shared data, and run once a request. Generations are counted;
+the last middleware that lets go closes it.
+
+The registry is filled when a server starts (after any fork), never at import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ..config import Settings
+from ..engines.protocol import Engine
+from .generation import Generation, load_generation
+
+#: A configuration file by its real path and the options that override it, or a settings object.
+Key = object
+
+
+class _Shared:
+    __slots__ = ("generation", "holders")
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
+        self.holders = 0
+
+
+class Registry:
+    """Generations by key. Belongs to one event loop's thread at a time."""
+
+    def __init__(self) -> None:
+        self._shared: dict[Key, _Shared] = {}
+
+    async def acquire(
+        self, key: Key, settings: Settings, make_engine: Callable[[], Engine]
+    ) -> Generation:
+        """The generation of a key, loaded if nobody holds it; raises `ConfigError`.
+
+        Two that load at once both load: the later one then lets go of its own.
+        """
+        shared = self._shared.get(key)
+
+        if shared is None:
+            generation = await load_generation(settings, make_engine())
+            shared = self._shared.get(key)
+
+            if shared is None:
+                shared = self._shared[key] = _Shared(generation)
+            else:
+                await generation.close()
+
+        shared.holders += 1
+        return shared.generation
+
+    async def release(self, key: Key) -> None:
+        """Let go of what was acquired; the last one closes it."""
+        shared = self._shared.get(key)
+
+        if shared is None:
+            return
+
+        shared.holders -= 1
+
+        if not shared.holders:
+            del self._shared[key]
+            await shared.generation.close()
+
+
+def file_key(path: str, overrides: dict[str, object]) -> Key:
+    """The key of a configuration file: its real path, and what overrides it."""
+    return (os.path.realpath(path), tuple(sorted((k, repr(v)) for k, v in overrides.items())))
+
+
+#: The one of this process.
+REGISTRY = Registry()
