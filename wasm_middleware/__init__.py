@@ -7,10 +7,10 @@ Everything that users need is here; the rest of the package may move between ver
 
 from __future__ import annotations
 
-from .asgi.decorators import wasm_exempt, wasm_plugins
-from .asgi.middleware import WasmPluginMiddleware
-from .config import Settings
-from .errors import (
+from wasm_middleware.asgi.decorators import wasm_exempt, wasm_plugins
+from wasm_middleware.asgi.middleware import WasmPluginMiddleware
+from wasm_middleware.config import Settings
+from wasm_middleware.errors import (
     ConfigError,
     Diagnostic,
     EngineUnavailableError,

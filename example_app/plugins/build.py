@@ -131,8 +131,8 @@ def c() -> Build:
 
     def build(folder: Path, wasm: Path) -> None:
         sources = sorted(path.name for path in folder.glob("*.c"))
-        argv = [*clang, "-O2", *warnings, "-I../include", *linking, "-o", wasm, *sources]
-        run(argv, cwd=folder)
+        options = ["-O2", *warnings, "-I../include", *linking, "-o", str(wasm)]
+        run([*clang, *options, *sources], cwd=folder)
 
     return build
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies as st
 
-from wasm_middleware.config import load_settings
+from wasm_middleware.config import PluginSettings, RouteSettings, Settings, load_settings
 from wasm_middleware.errors import ConfigError
 
 from .conftest import Mistakes
@@ -232,3 +234,26 @@ def test_diagnostics_are_in_file_order_and_have_their_parts(mistakes: Mistakes) 
     assert (diagnostic.file, diagnostic.line, diagnostic.path) == ("", 0, "engine")
     lines = [int(line.split(":")[1]) for line in mistakes("z: 1\nplugins: 5\na: 1\nengine: 2\n")]
     assert lines == [1, 2, 3, 4]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    plugin=st.dictionaries(st.sampled_from(sorted(PluginSettings.model_fields)), VALUES),
+    route=st.dictionaries(st.sampled_from(sorted(RouteSettings.model_fields)), VALUES),
+    top=st.dictionaries(st.sampled_from(sorted(Settings.model_fields)), VALUES, max_size=3),
+)
+def test_any_values_are_settings_or_mistakes(
+    plugin: dict[str, object], route: dict[str, object], top: dict[str, object]
+) -> None:
+    config = {"plugins": [{"name": "a", "path": "a.wasm"} | plugin], "routes": [route]} | top
+
+    with contextlib.suppress(ConfigError):
+        assert isinstance(hash(load_settings(config)), int)

@@ -229,7 +229,7 @@ def test_deep_nesting_by_aliases_is_refused(mistakes: Mistakes) -> None:
 def test_too_many_values_are_refused(mistakes: Mistakes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wasm_middleware.config.document.MAX_VALUES", 1_000)
     assert mistakes("a: [" + "x," * 3_000 + "]") == [
-        "plugins.yaml:1:4001: not valid YAML: more than 1,000 values"
+        "plugins.yaml:1:3999: not valid YAML: more than 1,000 values"
     ]
 
 

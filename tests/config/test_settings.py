@@ -223,6 +223,10 @@ def test_options_override_the_file(load: Load) -> None:
     assert settings.plugins[0].log_level == "debug"
 
 
+def test_an_option_replaces_even_what_can_not_be_read(load: Load) -> None:
+    assert load("plugins: []\nlog_level: ${NOPE}", log_level="debug").log_level == "debug"
+
+
 def test_an_option_of_none_leaves_the_files_value(load: Load) -> None:
     assert load("plugins: []\nlog_level: warn", log_level=None).log_level == "warn"
 

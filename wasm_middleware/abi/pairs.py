@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
-from .. import limits
+from wasm_middleware import limits
 
 Pair = tuple[bytes, bytes]
 

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .pairs import Pair, encode
+from wasm_middleware.abi.pairs import Pair, encode
 
 Path = tuple[bytes, ...]
 Value = bytes | str | bool | int | float | Sequence[Pair]

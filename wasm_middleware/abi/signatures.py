@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from .enums import AbiVersion
+from wasm_middleware.abi.enums import AbiVersion
 
 ENV: Final = "env"
 #: The same calls are linked under both names; wasi-libc before 2020 imports the second.

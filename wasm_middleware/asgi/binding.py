@@ -6,13 +6,13 @@ import difflib
 import logging
 from collections.abc import Sequence
 
-from ..errors import ConfigError, Diagnostic
-from ..runtime.chains import Chain, mark_chain
-from ..runtime.generation import Generation
-from .decorators import Marker
-from .discovery import EndpointTable
-from .exchange import SCOPE_KEY
-from .types import Scope
+from wasm_middleware.asgi.decorators import Marker
+from wasm_middleware.asgi.discovery import EndpointTable
+from wasm_middleware.asgi.exchange import SCOPE_KEY
+from wasm_middleware.asgi.types import Scope
+from wasm_middleware.errors import ConfigError, Diagnostic
+from wasm_middleware.runtime.chains import Chain, mark_chain
+from wasm_middleware.runtime.generation import Generation
 
 _LOG = logging.getLogger("wasm_middleware")
 

@@ -27,14 +27,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from ..errors import AbiViolation, PluginLoadError, StreamAborted
-from ..proxy_wasm.flow import Flow
-from ..proxy_wasm.headers import HeaderMap
-from ..proxy_wasm.reply import LocalReply
-from ..proxy_wasm.stream import Stream
-from ..proxy_wasm.vm import Vm
-from ..runtime.chains import Chain, Link
-from .scope import (
+from wasm_middleware.asgi.scope import (
     changed_scope,
     describe,
     ends_with_headers,
@@ -43,8 +36,15 @@ from .scope import (
     request_path,
     without_file_extensions,
 )
-from .turn import Turn
-from .types import ASGIApp, Message, Receive, Scope, Send
+from wasm_middleware.asgi.turn import Turn
+from wasm_middleware.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from wasm_middleware.errors import AbiViolation, PluginLoadError, StreamAborted
+from wasm_middleware.proxy_wasm.flow import Flow
+from wasm_middleware.proxy_wasm.headers import HeaderMap
+from wasm_middleware.proxy_wasm.reply import LocalReply
+from wasm_middleware.proxy_wasm.stream import Stream
+from wasm_middleware.proxy_wasm.vm import Vm
+from wasm_middleware.runtime.chains import Chain, Link
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -122,7 +122,8 @@ class Exchange:
 
             raise
 
-        await self._finish()
+        if not self._stream.finished:
+            await self._finish()
 
     async def _run_app(self, scope: Scope) -> None:
         outer = scope.get(SCOPE_KEY)

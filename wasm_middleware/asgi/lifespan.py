@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from ..errors import WasmMiddlewareError
-from .types import ASGIApp, Message, Receive, Scope, Send
+from wasm_middleware.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from wasm_middleware.errors import WasmMiddlewareError
 
 
 async def run_lifespan(

@@ -14,17 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
-from ..config import Settings, load_settings
-from ..engines.protocol import Engine
-from ..errors import WasmMiddlewareError
-from ..runtime.engines import make_engine
-from ..runtime.registry import REGISTRY, Key, file_key
-from .binding import Binding
-from .discovery import EndpointTable, application_of
-from .exchange import Exchange
-from .lifespan import run_lifespan
-from .types import ASGIApp, Receive, Scope, Send
-from .websocket import Handshake
+from wasm_middleware.asgi.binding import Binding
+from wasm_middleware.asgi.discovery import EndpointTable, application_of
+from wasm_middleware.asgi.exchange import Exchange
+from wasm_middleware.asgi.lifespan import run_lifespan
+from wasm_middleware.asgi.types import ASGIApp, Receive, Scope, Send
+from wasm_middleware.asgi.websocket import Handshake
+from wasm_middleware.config import Settings, load_settings
+from wasm_middleware.engines.protocol import Engine
+from wasm_middleware.errors import WasmMiddlewareError
+from wasm_middleware.runtime.engines import make_engine
+from wasm_middleware.runtime.registry import REGISTRY, Key, file_key
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -36,8 +36,8 @@ class WasmPluginMiddleware:
     """Run Proxy-Wasm plugins in front of an ASGI application.
 
     `config` is a YAML file's path, a dict of the same shape, or `Settings`. `plugins` names the
-    whole chain, in place of the file's routes and of decorators. `engine` makes another engine than
-    the file's. Further keyword options override the file's top-level keys (`log_level="debug"`).
+    whole chain, in place of the file's routes and of decorators. The other options override the
+    file's keys of the same name; `engine` may also be a function that makes one.
 
     Configuration mistakes fail the server's start-up, all at once, each with file and line. Where
     no lifespan comes they are logged at the first request, which is answered 503.
@@ -49,8 +49,10 @@ class WasmPluginMiddleware:
         *,
         config: str | os.PathLike[str] | Mapping[str, object] | Settings,
         plugins: Sequence[str] | None = None,
-        engine: Callable[[], Engine] | None = None,
-        **options: object,
+        engine: str | Callable[[], Engine] | None = None,
+        routes: Sequence[Mapping[str, object]] | None = None,
+        defaults: Mapping[str, object] | None = None,
+        log_level: str | None = None,
     ) -> None:
         if isinstance(plugins, str):
             raise TypeError("plugins must be a list of names, not one string")
@@ -58,8 +60,13 @@ class WasmPluginMiddleware:
         self.app = app
         self._config = config
         self._plugins = None if plugins is None else tuple(plugins)
-        self._make_engine = engine
-        self._options = options
+        self._make_engine = engine if callable(engine) else None
+        self._options: dict[str, object] = {
+            "engine": engine if isinstance(engine, str) else None,
+            "routes": routes,
+            "defaults": defaults,
+            "log_level": log_level,
+        }
         self._key: Key | None = None
         self._binding: Binding | None = None
         self._lock: anyio.Lock | None = None

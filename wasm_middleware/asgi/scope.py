@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote, unquote_to_bytes
 
-from ..abi.pairs import Pair
-from ..errors import AbiViolation
-from ..proxy_wasm.headers import HeaderMap
-from ..proxy_wasm.stream import RequestInfo
-from .types import Scope
+from wasm_middleware.abi.pairs import Pair
+from wasm_middleware.asgi.types import Scope
+from wasm_middleware.errors import AbiViolation
+from wasm_middleware.proxy_wasm.headers import HeaderMap
+from wasm_middleware.proxy_wasm.stream import RequestInfo
 
 _PATH = re.compile(rb"\*|/[!-~]*")
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -27,9 +27,9 @@ _SAFE = "/!$&'()*+,;=:@~-._%"
 _FILE_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
 
 
-def lowered(headers: Iterable[Iterable[bytes]]) -> list[Pair]:
+def lowered(headers: Iterable[Pair]) -> list[Pair]:
     """Header pairs with names in lower case, duplicates and order kept."""
-    return [(bytes(name).lower(), bytes(value)) for name, value in headers]
+    return [(name.lower(), value) for name, value in headers]
 
 
 def request_path(scope: Scope) -> bytes:
@@ -105,14 +105,24 @@ def changed_scope(scope: Scope, headers: HeaderMap, *, body_may_change: bool) ->
     where ASGI says it is. Raises `AbiViolation` for a path, method or authority that HTTP does not
     allow.
     """
-    pairs = []
+    pairs = [pair for pair in headers.pairs if pair[0][:1] != b":"]
     new = dict(scope)
+    new["headers"] = pairs
+
+    if body_may_change:
+        pairs[:] = [pair for pair in pairs if pair[0] != b"content-length"]
+
+    if not headers.pseudo_changed:
+        # `:authority` comes first if it is there at all.
+        name, value = headers.pairs[0]
+
+        if name == b":authority":
+            pairs.insert(0, (b"host", value))
+
+        return new
 
     for name, value in headers.pairs:
-        if name[:1] != b":":
-            if name != b"content-length" or not body_may_change:
-                pairs.append((name, value))
-        elif name == b":authority":
+        if name == b":authority":
             pairs.insert(0, (b"host", _checked(_AUTHORITY, name, value)))
         elif name == b":path":
             if value != request_path(scope):
@@ -123,7 +133,6 @@ def changed_scope(scope: Scope, headers: HeaderMap, *, body_may_change: bool) ->
         elif name == b":scheme" and value != _scheme(scope):
             new["scheme"] = _checked(_METHOD, name, value).decode("ascii")
 
-    new["headers"] = pairs
     return new
 
 

@@ -7,9 +7,9 @@ A plugin that replies denies the handshake: with its own response where the serv
 
 from __future__ import annotations
 
-from ..proxy_wasm.headers import HeaderMap
-from .exchange import Exchange, reply_message
-from .types import Message, Receive, Scope
+from wasm_middleware.asgi.exchange import Exchange, reply_message
+from wasm_middleware.asgi.types import Message, Receive, Scope
+from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 #: RFC 6455, 7.4.1: the policy of this side forbids it.
 _POLICY_VIOLATION = 1008

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .load import load_settings
-from .modules import read_module
-from .schema import json_schema
-from .settings import (
+from wasm_middleware.config.load import load_settings
+from wasm_middleware.config.modules import read_module
+from wasm_middleware.config.schema import json_schema
+from wasm_middleware.config.settings import (
     LOG_LEVELS,
     PHASES,
     FailurePolicy,
@@ -18,7 +18,7 @@ from .settings import (
     RouteSettings,
     Settings,
 )
-from .source import Source
+from wasm_middleware.config.source import Source
 
 __all__ = [
     "LOG_LEVELS",

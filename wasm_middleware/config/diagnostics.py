@@ -12,10 +12,9 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import Diagnostic
-from .later import LATER_KEYS
-from .problems import Loc, Mistake, Problem, expected, suggest
-from .settings import (
+from wasm_middleware.config.later import LATER_KEYS
+from wasm_middleware.config.problems import Loc, Mistake, Problem, expected, suggest
+from wasm_middleware.config.settings import (
     Instances,
     PluginDefaults,
     PluginSettings,
@@ -23,7 +22,8 @@ from .settings import (
     RouteSettings,
     Settings,
 )
-from .source import Source
+from wasm_middleware.config.source import Source
+from wasm_middleware.errors import Diagnostic
 
 __all__ = ["diagnose"]
 

@@ -12,10 +12,10 @@ from typing import Final
 
 import yaml
 
-from ..errors import ConfigError, Diagnostic
-from ..limits import MAX_CONFIG_BYTES, MIB
-from .source import Place
-from .tree import MAX_DEPTH, MAX_VALUES
+from wasm_middleware.config.source import Place
+from wasm_middleware.config.tree import MAX_DEPTH, MAX_VALUES
+from wasm_middleware.errors import ConfigError, Diagnostic
+from wasm_middleware.limits import MAX_CONFIG_BYTES, MIB
 
 __all__ = ["PLAIN", "compose", "place_of", "read_text", "unreadable"]
 

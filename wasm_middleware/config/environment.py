@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from .problems import Mistake, Problem
+from wasm_middleware.config.problems import Mistake, Problem
 
 __all__ = ["REFERENCE_PATTERN", "substitute"]
 

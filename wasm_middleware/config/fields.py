@@ -17,15 +17,10 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from .environment import REFERENCE_PATTERN
-from .later import LATER_VALUES
-from .problems import Mistake, Problem, expected, not_yet, suggest
-from .units import (
-    DURATION_PATTERN,
-    SIZE_PATTERN,
-    parse_duration,
-    parse_size,
-)
+from wasm_middleware.config.environment import REFERENCE_PATTERN
+from wasm_middleware.config.later import LATER_VALUES
+from wasm_middleware.config.problems import Mistake, Problem, expected, not_yet, suggest
+from wasm_middleware.config.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 
 __all__ = [
     "CONTROL",

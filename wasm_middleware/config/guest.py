@@ -14,8 +14,8 @@ from typing import Final
 
 from pydantic.json_schema import JsonSchemaValue
 
-from .fields import Kind
-from .problems import Mistake, Problem, expected
+from wasm_middleware.config.fields import Kind
+from wasm_middleware.config.problems import Mistake, Problem, expected
 
 __all__ = ["capabilities", "environment", "opaque"]
 

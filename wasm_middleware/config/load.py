@@ -11,15 +11,15 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from ..errors import ConfigError, Diagnostic
-from .diagnostics import diagnose
-from .loader import read_yaml
-from .modules import check_modules
-from .problems import Loc
-from .references import check_references, find_oddities
-from .settings import PluginSettings, Settings
-from .source import OPTIONS, Source
-from .tree import read_mapping
+from wasm_middleware.config.diagnostics import diagnose
+from wasm_middleware.config.loader import read_yaml
+from wasm_middleware.config.modules import check_modules
+from wasm_middleware.config.problems import Loc
+from wasm_middleware.config.references import check_references, find_oddities
+from wasm_middleware.config.settings import PluginSettings, Settings
+from wasm_middleware.config.source import OPTIONS, Source
+from wasm_middleware.config.tree import read_mapping
+from wasm_middleware.errors import ConfigError, Diagnostic
 
 __all__ = ["load_settings"]
 
@@ -38,7 +38,6 @@ def load_settings(
     `check_files`, each module is looked at too. Raises `ConfigError` with every mistake there is.
     """
     options = {name: value for name, value in overrides.items() if value is not None}
-
     problems: list[Diagnostic] = []
 
     if isinstance(config, Settings):
@@ -57,7 +56,9 @@ def load_settings(
 
     if options:
         given, more = read_mapping(options, os.environ, OPTIONS)
-        source, problems = source.overridden(given), [*problems, *more]
+        source = source.overridden(given)
+        problems = [known for known in problems if known.path.partition(".")[0] not in options]
+        problems += more
 
     return _settings(source, problems, check_files=check_files)
 

@@ -18,11 +18,11 @@ from typing import Final
 
 import yaml
 
-from ..errors import ConfigError, Diagnostic
-from .document import PLAIN, compose, place_of, read_text, unreadable
-from .problems import Loc, Problem
-from .source import Place, Source
-from .tree import Tree, is_unicode
+from wasm_middleware.config.document import PLAIN, compose, place_of, read_text, unreadable
+from wasm_middleware.config.problems import Loc, Problem
+from wasm_middleware.config.source import Place, Source
+from wasm_middleware.config.tree import Tree, is_unicode
+from wasm_middleware.errors import ConfigError, Diagnostic
 
 __all__ = ["read_yaml", "resolve_plain"]
 

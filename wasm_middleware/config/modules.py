@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ..errors import ConfigError, Diagnostic
-from ..limits import MAX_MODULE_BYTES, MIB
-from .fields import CONTROL, DIGEST_PATTERN
-from .problems import Loc, Mistake, Problem
-from .settings import PluginSettings
-from .source import Source
+from wasm_middleware.config.fields import CONTROL, DIGEST_PATTERN
+from wasm_middleware.config.problems import Loc, Mistake, Problem
+from wasm_middleware.config.settings import PluginSettings
+from wasm_middleware.config.source import Source
+from wasm_middleware.errors import ConfigError, Diagnostic
+from wasm_middleware.limits import MAX_MODULE_BYTES, MIB
 
 __all__ = ["check_modules", "read_module"]
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from .fields import CONTROL, Kind
-from .problems import Mistake, Problem, expected
+from wasm_middleware.config.fields import CONTROL, Kind
+from wasm_middleware.config.problems import Mistake, Problem, expected
 
 __all__ = ["methods", "route_path"]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..limits import MAX_NAME_IN_MESSAGE
+from wasm_middleware.limits import MAX_NAME_IN_MESSAGE
 
 __all__ = ["Loc", "Mistake", "Problem", "expected", "not_yet", "show", "suggest"]
 

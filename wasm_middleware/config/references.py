@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..errors import Diagnostic
-from .problems import Loc, Problem, suggest
-from .source import Source
+from wasm_middleware.config.problems import Loc, Problem, suggest
+from wasm_middleware.config.source import Source
+from wasm_middleware.errors import Diagnostic
 
 __all__ = ["check_references", "find_oddities"]
 

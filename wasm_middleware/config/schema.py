@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from .settings import Settings
+from wasm_middleware.config.settings import Settings
 
 __all__ = ["json_schema"]
 

@@ -24,8 +24,11 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from ..errors import Diagnostic
-from ..limits import (
+from wasm_middleware.config import fields, guest, patterns
+from wasm_middleware.config.source import Source
+from wasm_middleware.config.units import format_duration, format_size
+from wasm_middleware.errors import Diagnostic
+from wasm_middleware.limits import (
     DEFAULT_BODY_LIMIT,
     DEFAULT_MEMORY_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
@@ -33,9 +36,6 @@ from ..limits import (
     KIB,
     MAX_MEMORY_LIMIT,
 )
-from . import fields, guest, patterns
-from .source import Source
-from .units import format_duration, format_size
 
 __all__ = [
     "LOG_LEVELS",

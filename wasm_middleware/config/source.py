@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-from ..errors import Diagnostic
-from .problems import Loc, Problem
+from wasm_middleware.config.problems import Loc, Problem
+from wasm_middleware.errors import Diagnostic
 
 __all__ = ["OPTIONS", "Place", "Source"]
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
-from ..errors import ConfigError, Diagnostic
-from ..limits import MAX_CONFIG_BYTES
-from .environment import substitute
-from .problems import Loc, Mistake, Problem
-from .source import Place, Source
+from wasm_middleware.config.environment import substitute
+from wasm_middleware.config.problems import Loc, Mistake, Problem
+from wasm_middleware.config.source import Place, Source
+from wasm_middleware.errors import ConfigError, Diagnostic
+from wasm_middleware.limits import MAX_CONFIG_BYTES
 
 __all__ = ["MAX_DEPTH", "MAX_VALUES", "Tree", "is_unicode", "read_mapping"]
 

@@ -13,8 +13,8 @@ import re
 from decimal import Decimal
 from typing import Final
 
-from ..limits import GIB, KIB, MIB
-from .problems import Mistake, Problem, expected
+from wasm_middleware.config.problems import Mistake, Problem, expected
+from wasm_middleware.limits import GIB, KIB, MIB
 
 __all__ = [
     "DURATION_PATTERN",

@@ -15,7 +15,7 @@ import enum
 import hashlib
 from dataclasses import dataclass, field
 
-from ..errors import WasmMiddlewareError
+from wasm_middleware.errors import WasmMiddlewareError
 
 MAGIC = b"\0asm"
 CORE_VERSION = b"\1\0\0\0"

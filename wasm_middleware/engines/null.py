@@ -16,9 +16,22 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import ClassVar
 
-from ..errors import GuestError, GuestExit, GuestTrap, HostBug, MemoryFault
-from .module_info import Export, ExternKind, Import, MemoryType, ModuleFormatError, ModuleInfo
-from .protocol import GuestFunction, HostFunction, InnerFunction, InstanceLimits, Resolve
+from wasm_middleware.engines.module_info import (
+    Export,
+    ExternKind,
+    Import,
+    MemoryType,
+    ModuleFormatError,
+    ModuleInfo,
+)
+from wasm_middleware.engines.protocol import (
+    GuestFunction,
+    HostFunction,
+    InnerFunction,
+    InstanceLimits,
+    Resolve,
+)
+from wasm_middleware.errors import GuestError, GuestExit, GuestTrap, HostBug, MemoryFault
 
 _U32 = 0xFFFF_FFFF
 _SPECIAL_EXPORTS = ("_initialize", "_start", "__main_void")

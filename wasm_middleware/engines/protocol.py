@@ -24,7 +24,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Protocol
 
-from .module_info import ModuleInfo
+from wasm_middleware.engines.module_info import ModuleInfo
 
 
 class HostFunction(Protocol):

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import limits
-from ..abi.enums import BufferType
-from ..abi.properties import Path
-from .buffers import Buffer
-from .headers import HeaderMap
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import BufferType
+from wasm_middleware.abi.properties import Path
+from wasm_middleware.proxy_wasm.buffers import Buffer
+from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 if TYPE_CHECKING:
-    from .reply import LocalReply
-    from .vm import Vm
+    from wasm_middleware.proxy_wasm.reply import LocalReply
+    from wasm_middleware.proxy_wasm.vm import Vm
 
 
 class Context:

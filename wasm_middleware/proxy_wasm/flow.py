@@ -22,13 +22,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..abi.enums import Action
-from .buffers import Buffer
-from .headers import HeaderMap
+from wasm_middleware.abi.enums import Action
+from wasm_middleware.proxy_wasm.buffers import Buffer
+from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 if TYPE_CHECKING:
-    from .ports import GuestFunction
-    from .stream import Stream, StreamContext
+    from wasm_middleware.proxy_wasm.ports import GuestFunction
+    from wasm_middleware.proxy_wasm.stream import Stream, StreamContext
 
 
 class Lane:

@@ -13,7 +13,7 @@ import functools
 import re
 from collections.abc import Iterable
 
-from ..abi.pairs import Pair
+from wasm_middleware.abi.pairs import Pair
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _FORBIDDEN_IN_VALUES = re.compile(rb"[\r\n\0]")
@@ -42,13 +42,17 @@ def check_value(name: bytes, value: bytes) -> None:
 
 
 class HeaderMap:
-    """One map of a stream. `changed` tells whether a guest has written to it."""
+    """One map of a stream.
 
-    __slots__ = ("changed", "pairs")
+    `changed` tells whether a guest has written to it, `pseudo_changed` whether to a pseudo-header.
+    """
+
+    __slots__ = ("changed", "pairs", "pseudo_changed")
 
     def __init__(self, pairs: list[Pair]) -> None:
         self.pairs = pairs
         self.changed = False
+        self.pseudo_changed = False
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of that name, in any case; None if there is none."""
@@ -85,7 +89,7 @@ class HeaderMap:
             if found == name:
                 pairs[index] = (name, value)
                 pairs[index + 1 :] = [pair for pair in pairs[index + 1 :] if pair[0] != name]
-                self.changed = True
+                self._note_change(name)
                 return
 
         self._insert(name, value)
@@ -98,7 +102,7 @@ class HeaderMap:
 
         if len(kept) < len(self.pairs):
             self.pairs = kept
-            self.changed = True
+            self._note_change(name)
 
     def assign(self, pairs: Iterable[Pair]) -> None:
         """Put other pairs in place of all; pseudo-headers that are not among them stay."""
@@ -112,7 +116,7 @@ class HeaderMap:
         pseudo = [pair for pair in given if pair[0][:1] == b":"]
         plain = [pair for pair in given if pair[0][:1] != b":"]
         self.pairs = kept + pseudo + plain
-        self.changed = True
+        self.changed = self.pseudo_changed = True
 
     def _insert(self, name: bytes, value: bytes) -> None:
         if name[:1] == b":":
@@ -120,4 +124,10 @@ class HeaderMap:
         else:
             self.pairs.append((name, value))
 
+        self._note_change(name)
+
+    def _note_change(self, name: bytes) -> None:
         self.changed = True
+
+        if name[:1] == b":":
+            self.pseudo_changed = True

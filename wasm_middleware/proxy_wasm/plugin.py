@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from .. import limits
-from ..abi.enums import LogLevel
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import LogLevel
 
 REQUEST_HEADERS = "on_request_headers"
 REQUEST_BODY = "on_request_body"

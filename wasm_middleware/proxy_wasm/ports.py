@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..abi.enums import MetricType
+from wasm_middleware.abi.enums import MetricType
 
 
 class Memory(Protocol):

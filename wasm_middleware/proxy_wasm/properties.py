@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..abi.properties import Nanoseconds, Path, Value, encode_value
-from .headers import HeaderMap
+from wasm_middleware.abi.properties import Nanoseconds, Path, Value, encode_value
+from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 if TYPE_CHECKING:
-    from .stream import StreamContext
+    from wasm_middleware.proxy_wasm.stream import StreamContext
 
 Attribute = Callable[["StreamContext"], Value | Nanoseconds | None]
 

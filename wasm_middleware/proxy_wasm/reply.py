@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from .. import limits
-from ..abi.pairs import Pair
-from .headers import HeaderMap
+from wasm_middleware import limits
+from wasm_middleware.abi.pairs import Pair
+from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 _NO_BODY = frozenset((204, 304))
 _LOWEST_STATUS, _HIGHEST_STATUS = 200, 599

@@ -25,18 +25,18 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..abi.enums import Action, BufferType, LogLevel, MapType
-from ..abi.properties import Path
-from ..errors import GuestBodyLimit, GuestError, GuestPaused
-from . import properties
-from .buffers import Buffer
-from .context import Context, RootContext, store_property
-from .flow import Flow
-from .headers import HeaderMap
-from .plugin import Plugin
-from .ports import Clock, GuestFunction
-from .reply import LocalReply, is_grpc
-from .vm import Vm
+from wasm_middleware.abi.enums import Action, BufferType, LogLevel, MapType
+from wasm_middleware.abi.properties import Path
+from wasm_middleware.errors import GuestBodyLimit, GuestError, GuestPaused
+from wasm_middleware.proxy_wasm import properties
+from wasm_middleware.proxy_wasm.buffers import Buffer
+from wasm_middleware.proxy_wasm.context import Context, RootContext, store_property
+from wasm_middleware.proxy_wasm.flow import Flow
+from wasm_middleware.proxy_wasm.headers import HeaderMap
+from wasm_middleware.proxy_wasm.plugin import Plugin
+from wasm_middleware.proxy_wasm.ports import Clock, GuestFunction
+from wasm_middleware.proxy_wasm.reply import LocalReply, is_grpc
+from wasm_middleware.proxy_wasm.vm import Vm
 
 _LOG = logging.getLogger("wasm_middleware")
 

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import logging
 
-from .. import limits
-from ..abi.enums import LogLevel, Status
-from ..abi.properties import Path
-from ..errors import GuestError, GuestExit, GuestTrap, MemoryFault, PluginLoadError
-from .context import Context, RootContext
-from .plugin import PYTHON_LEVELS, Plugin
-from .ports import Guest, GuestFunction, Memory, Services
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import LogLevel, Status
+from wasm_middleware.abi.properties import Path
+from wasm_middleware.errors import GuestError, GuestExit, GuestTrap, MemoryFault, PluginLoadError
+from wasm_middleware.proxy_wasm.context import Context, RootContext
+from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
+from wasm_middleware.proxy_wasm.ports import Guest, GuestFunction, Memory, Services
 
 _MAX_ID = 0xFFFF_FFFF
 _LOST = "its instance failed in another call"

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from .. import limits
-from ..abi.enums import Errno, LogLevel
-from ..errors import GuestExit
-from .vm import Vm
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import Errno, LogLevel
+from wasm_middleware.errors import GuestExit
+from wasm_middleware.proxy_wasm.vm import Vm
 
 _STDOUT, _STDERR = 1, 2
 _REALTIME, _MONOTONIC = 0, 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .plugin import LoadedPlugin
+from wasm_middleware.runtime.plugin import LoadedPlugin
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..engines.protocol import Engine
-from ..engines.wasmtime import WasmtimeEngine
+from wasm_middleware.engines.protocol import Engine
+from wasm_middleware.engines.wasmtime import WasmtimeEngine
 
 
 def make_engine(name: str) -> Engine:

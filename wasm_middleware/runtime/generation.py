@@ -14,17 +14,17 @@ from collections.abc import Iterable, Sequence
 
 import anyio.to_thread
 
-from ..config import PluginSettings, RouteSettings, Settings, read_module
-from ..engines.module_info import ModuleFormatError
-from ..engines.protocol import Engine
-from ..errors import ConfigError, Diagnostic, PluginLoadError
-from ..proxy_wasm.ports import Services
-from ..services.memory import MemoryQueues, MemorySharedData
-from ..services.metrics import MemoryMetrics
-from ..services.system import SystemClock, SystemEntropy
-from .chains import EMPTY_CHAIN, Chain, Link, join_chains, make_chain
-from .paths import PathTable
-from .plugin import LoadedPlugin
+from wasm_middleware.config import PluginSettings, RouteSettings, Settings, read_module
+from wasm_middleware.engines.module_info import ModuleFormatError
+from wasm_middleware.engines.protocol import Engine
+from wasm_middleware.errors import ConfigError, Diagnostic, PluginLoadError
+from wasm_middleware.proxy_wasm.ports import Services
+from wasm_middleware.runtime.chains import EMPTY_CHAIN, Chain, Link, join_chains, make_chain
+from wasm_middleware.runtime.paths import PathTable
+from wasm_middleware.runtime.plugin import LoadedPlugin
+from wasm_middleware.services.memory import MemoryQueues, MemorySharedData
+from wasm_middleware.services.metrics import MemoryMetrics
+from wasm_middleware.services.system import SystemClock, SystemEntropy
 
 _LOG = logging.getLogger("wasm_middleware")
 

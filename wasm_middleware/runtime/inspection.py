@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..abi.enums import AbiVersion
-from ..abi.signatures import CALLBACKS, MARKERS
-from ..engines.module_info import ExternKind, Import, ModuleInfo
-from ..proxy_wasm.hostcalls import is_known
+from wasm_middleware.abi.enums import AbiVersion
+from wasm_middleware.abi.signatures import CALLBACKS, MARKERS
+from wasm_middleware.engines.module_info import ExternKind, Import, ModuleInfo
+from wasm_middleware.proxy_wasm.hostcalls import is_known
 
 _BUFFER_CALLS = ("proxy_get_buffer_bytes", "proxy_set_buffer_bytes", "proxy_get_buffer_status")
 _ALLOCATORS = ("proxy_on_memory_allocate", "malloc")

@@ -15,16 +15,16 @@ import logging
 import time
 from collections.abc import Sequence
 
-from .. import limits
-from ..abi.enums import AbiVersion, LogLevel
-from ..config import PluginSettings
-from ..engines.protocol import InstanceLimits, Module
-from ..errors import GuestError, PluginLoadError, WasmMiddlewareError
-from ..proxy_wasm.hostcalls import resolve
-from ..proxy_wasm.plugin import PYTHON_LEVELS, Plugin
-from ..proxy_wasm.ports import Services
-from ..proxy_wasm.vm import Vm
-from .inspection import Inspection, inspect_module
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import AbiVersion, LogLevel
+from wasm_middleware.config import PluginSettings
+from wasm_middleware.engines.protocol import InstanceLimits, Module
+from wasm_middleware.errors import GuestError, PluginLoadError, WasmMiddlewareError
+from wasm_middleware.proxy_wasm.hostcalls import resolve
+from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
+from wasm_middleware.proxy_wasm.ports import Services
+from wasm_middleware.proxy_wasm.vm import Vm
+from wasm_middleware.runtime.inspection import Inspection, inspect_module
 
 _BODY_PHASES = {"on_request_body", "on_response_body"}
 #: Seconds between two attempts to start a plugin that would not.

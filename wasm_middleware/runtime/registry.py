@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ..config import Settings
-from ..engines.protocol import Engine
-from .generation import Generation, load_generation
+from wasm_middleware.config import Settings
+from wasm_middleware.engines.protocol import Engine
+from wasm_middleware.runtime.generation import Generation, load_generation
 
 #: A configuration file by its real path and the options that override it, or a settings object.
 Key = object

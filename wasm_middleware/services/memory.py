@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from .. import limits
-from ..proxy_wasm.ports import StoreFull
+from wasm_middleware import limits
+from wasm_middleware.proxy_wasm.ports import StoreFull
 
 _MAX_CAS = 0xFFFF_FFFF
 

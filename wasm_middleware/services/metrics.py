@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .. import limits
-from ..abi.enums import MetricType
-from ..proxy_wasm.ports import StoreFull
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import MetricType
+from wasm_middleware.proxy_wasm.ports import StoreFull
 
 #: proxy-wasm-cpp-host keeps the type in the low bits of an id; so can a person who reads a log.
 _TYPE_BITS = 2

@@ -14,8 +14,19 @@ from typing import cast
 
 import wasmtime
 
-from ... import limits
-from ...errors import (
+from wasm_middleware import limits
+from wasm_middleware.engines.module_info import ModuleFormatError, ModuleInfo, read_module_info
+from wasm_middleware.engines.protocol import (
+    GuestFunction,
+    InnerFunction,
+    InstanceLimits,
+    Memory,
+    Resolve,
+)
+from wasm_middleware.engines.wasmtime.binding import Binding, Boundary, Caller, Crossing
+from wasm_middleware.engines.wasmtime.epoch import TICK, EpochClock
+from wasm_middleware.engines.wasmtime.selftest import choose_binding
+from wasm_middleware.errors import (
     GuestError,
     GuestExit,
     GuestMemoryLimit,
@@ -24,17 +35,6 @@ from ...errors import (
     HostBug,
     MemoryFault,
 )
-from ..module_info import ModuleFormatError, ModuleInfo, read_module_info
-from ..protocol import (
-    GuestFunction,
-    InnerFunction,
-    InstanceLimits,
-    Memory,
-    Resolve,
-)
-from .binding import Binding, Boundary, Caller, Crossing
-from .epoch import TICK, EpochClock
-from .selftest import choose_binding
 
 _FOR_EVER = 1 << 40
 _NO_MEMORY_LEFT = 0.75
@@ -148,6 +148,8 @@ class WasmtimeInstance:
         self._boundary, self._limits = boundary, limits
         self._set_deadline = binding.set_deadline(store)
         self._ticks = _FOR_EVER
+        #: The epoch at which the deadline was set.
+        self._set_at = -1
         self._timeout: float | None = None
         self._entered = False
         self._exports: Mapping[str, object] | None = None
@@ -156,8 +158,9 @@ class WasmtimeInstance:
 
     def set_timeout(self, seconds: float | None) -> None:
         self._timeout = seconds
-        # One tick more: the first one may come at once.
-        self._ticks = _FOR_EVER if seconds is None else math.ceil(seconds / TICK) + 1
+        # Two ticks more: the deadline may have been set, and may end, within a tick.
+        self._ticks = _FOR_EVER if seconds is None else math.ceil(seconds / TICK) + 2
+        self._set_at = -1
 
     def start(self, module: wasmtime.Module, imports: list[wasmtime.Func]) -> None:
         """Instantiate, which runs the module's start function."""
@@ -197,7 +200,9 @@ class WasmtimeInstance:
             if clock.parked:
                 clock.wake()
 
-            set_deadline(self._ticks)
+            if self._set_at != clock.epoch:
+                self._set_at = clock.epoch
+                set_deadline(self._ticks)
 
             try:
                 return enter(*arguments)

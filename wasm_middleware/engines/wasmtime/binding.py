@@ -15,7 +15,7 @@ from typing import Protocol
 
 import wasmtime
 
-from ..protocol import HostFunction, Memory
+from wasm_middleware.engines.protocol import HostFunction, Memory
 
 
 class Boundary:

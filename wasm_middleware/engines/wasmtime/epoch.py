@@ -23,7 +23,7 @@ _IDLE_TICKS = 1_000
 class EpochClock:
     """Ticks on a daemon thread of its own; start it by `running = True` before a guest call."""
 
-    __slots__ = ("_closed", "_increment", "_thread", "_wake", "parked", "used")
+    __slots__ = ("_closed", "_increment", "_thread", "_wake", "epoch", "parked", "used")
 
     def __init__(self, increment: Callable[[], None]) -> None:
         self._increment = increment
@@ -32,6 +32,8 @@ class EpochClock:
         self._thread: threading.Thread | None = None
         #: Whether a call must `wake` the clock before it enters a guest.
         self.parked = True
+        #: Ticks so far. Within one tick a deadline that was set holds for the next call too.
+        self.epoch = 0
         #: Set by every call, so that the clock sees that it is needed.
         self.used = False
 
@@ -58,6 +60,7 @@ class EpochClock:
 
         while not self._closed:
             time.sleep(TICK)
+            self.epoch += 1
             self._increment()
             idle = 0 if self.used else idle + 1
             self.used = False

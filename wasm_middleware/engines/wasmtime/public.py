@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import wasmtime
 
-from ...errors import MemoryFault
-from ..protocol import HostFunction, Memory
-from .binding import Binding, Boundary, Caller, Crossing
+from wasm_middleware.engines.protocol import HostFunction, Memory
+from wasm_middleware.engines.wasmtime.binding import Binding, Boundary, Caller, Crossing
+from wasm_middleware.errors import MemoryFault
 
 _U32_MASK = 0xFFFF_FFFF
 

@@ -4,8 +4,8 @@ Arguments and results travel in one array of 16-byte slots (`wasmtime_val_raw_t`
 slot 0. Seen as u32 words, slot n is word 4n. "Unchecked" means that nothing compares the array with
 the function's type: signatures are checked once, when a function is bound, by the engine.
 
-The library is opened a second time, through `CDLL`, so that declaring argument types here does not
-touch wasmtime-py's own; `CDLL` also lets go of the interpreter lock while a guest runs.
+The library is opened anew, so that declaring argument types here does not touch wasmtime-py's own.
+While a guest runs the interpreter lock is let go.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Callable
 import wasmtime
 from wasmtime import _bindings as capi, _ffi
 
-from ...errors import MemoryFault
-from ..protocol import HostFunction, Memory
-from .binding import Binding, Boundary, Caller, Crossing
+from wasm_middleware.engines.protocol import HostFunction, Memory
+from wasm_middleware.engines.wasmtime.binding import Binding, Boundary, Caller, Crossing
+from wasm_middleware.errors import MemoryFault
 
 _POINTER = ctypes.c_void_p
 _SIZE = ctypes.c_size_t
@@ -28,10 +28,14 @@ _WORDS_IN_A_SLOT = 4
 _MAX_PARAMETERS = 5
 
 _LIBRARY = ctypes.CDLL(_ffi.dll._name)
+#: The same without letting go of the interpreter lock, for what takes nanoseconds.
+_QUICK_LIBRARY = ctypes.PyDLL(_ffi.dll._name)
 
 
-def _c_function(name: str, result: object, *parameters: object) -> Callable[..., int | None]:
-    function = getattr(_LIBRARY, name)
+def _c_function(
+    name: str, result: object, *parameters: object, library: ctypes.CDLL = _LIBRARY
+) -> Callable[..., int | None]:
+    function = getattr(library, name)
     function.restype, function.argtypes = result, list(parameters)
     return function  # type: ignore[no-any-return]
 
@@ -40,7 +44,13 @@ _call = _c_function(
     "wasmtime_func_call_unchecked", _POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER
 )
 _new_function = _c_function("wasmtime_func_new_unchecked", None, *[_POINTER] * 6)
-_set_deadline = _c_function("wasmtime_context_set_epoch_deadline", None, _POINTER, ctypes.c_uint64)
+_set_deadline = _c_function(
+    "wasmtime_context_set_epoch_deadline",
+    None,
+    _POINTER,
+    ctypes.c_uint64,
+    library=_QUICK_LIBRARY,
+)
 _increment_epoch = _c_function("wasmtime_engine_increment_epoch", None, _POINTER)
 _memory_size = _c_function("wasmtime_memory_data_size", _SIZE, _POINTER, _POINTER)
 _memory_base = _c_function("wasmtime_memory_data", _POINTER, _POINTER, _POINTER)
@@ -52,8 +62,6 @@ _HOST_FAILED = b"a host function failed"
 _read_u32 = struct.Struct("<I").unpack_from
 _write_u32 = struct.Struct("<I").pack_into
 _write_u64 = struct.Struct("<Q").pack_into
-_copy_out = ctypes.string_at
-_copy_in = ctypes.memmove
 
 
 def _address(handle: object) -> int:
@@ -67,7 +75,7 @@ class RawMemory:
     grows, so a reach beyond the known size asks for the present one before it is a fault.
     """
 
-    __slots__ = ("_base", "_bytes", "_context", "_keep", "_memory", "_size")
+    __slots__ = ("_base", "_bytes", "_context", "_keep", "_memory", "_size", "_view")
 
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         self._keep = memory
@@ -78,7 +86,9 @@ class RawMemory:
 
     def _refresh(self) -> None:
         self._size = _memory_size(self._context, self._memory) or 0
+        # The same bytes twice: slices of the array are the fastest to read, of the view to write.
         self._bytes = (ctypes.c_char * self._size).from_address(self._base)
+        self._view = memoryview(self._bytes).cast("B")
 
     def _check(self, address: int, size: int) -> None:
         """Called only for what lies beyond the known size."""
@@ -93,10 +103,12 @@ class RawMemory:
         return self._size
 
     def read(self, address: int, size: int) -> bytes:
-        if address + size > self._size:
+        end = address + size
+
+        if end > self._size:
             self._check(address, size)
 
-        return _copy_out(self._base + address, size)
+        return self._bytes[address:end]  # type: ignore[return-value]  # of c_char, it is bytes
 
     def read_u32(self, address: int) -> int:
         if address + 4 > self._size:
@@ -105,12 +117,12 @@ class RawMemory:
         return _read_u32(self._bytes, address)[0]  # type: ignore[no-any-return]
 
     def write(self, address: int, data: bytes) -> None:
-        size = len(data)
+        end = address + len(data)
 
-        if address + size > self._size:
-            self._check(address, size)
+        if end > self._size:
+            self._check(address, len(data))
 
-        _copy_in(self._base + address, data, size)
+        self._view[address:end] = data
 
     def write_u32(self, address: int, value: int) -> None:
         if address + 4 > self._size:

@@ -13,9 +13,9 @@ from importlib.metadata import version
 
 import wasmtime
 
-from ...errors import MemoryFault
-from .binding import Binding, Boundary, Crossing
-from .public import PublicBinding
+from wasm_middleware.engines.wasmtime.binding import Binding, Boundary, Crossing
+from wasm_middleware.engines.wasmtime.public import PublicBinding
+from wasm_middleware.errors import MemoryFault
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -43,7 +43,7 @@ def choose_binding(config: Callable[[], wasmtime.Config]) -> Binding:
     """The raw binding if it passes, else the public one."""
     try:
         # Not at the top: a wheel without these names must leave the public calls usable.
-        from .raw import RawBinding
+        from wasm_middleware.engines.wasmtime.raw import RawBinding
 
         check(RawBinding(), config())
     except Exception as error:

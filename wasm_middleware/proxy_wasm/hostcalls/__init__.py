@@ -15,13 +15,13 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ...abi.enums import Errno, LogLevel, Status
-from ...abi.signatures import ENV, HOST_CALLS, WASI_CALLS, WASI_MODULES
-from ...errors import PluginLoadError
-from .. import wasi
-from ..ports import HostFunction
-from ..vm import Vm
-from . import buffers, headers, lifecycle, shared, streams
+from wasm_middleware.abi.enums import Errno, LogLevel, Status
+from wasm_middleware.abi.signatures import ENV, HOST_CALLS, WASI_CALLS, WASI_MODULES
+from wasm_middleware.errors import PluginLoadError
+from wasm_middleware.proxy_wasm import wasi
+from wasm_middleware.proxy_wasm.hostcalls import buffers, headers, lifecycle, shared, streams
+from wasm_middleware.proxy_wasm.ports import HostFunction
+from wasm_middleware.proxy_wasm.vm import Vm
 
 HostCall = Callable[..., int | None]
 

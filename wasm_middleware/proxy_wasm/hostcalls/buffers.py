@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...abi.enums import BufferType, Status
-from ..vm import Vm
+from wasm_middleware.abi.enums import BufferType, Status
+from wasm_middleware.proxy_wasm.vm import Vm
 
 _LAST_BUFFER = BufferType.FOREIGN_FUNCTION_ARGUMENTS
 #: What a guest may change; the rest is read-only, as in Envoy.

@@ -8,10 +8,10 @@ its line is refused with BadArgument.
 
 from __future__ import annotations
 
-from ...abi.enums import LogLevel, MapType, Status
-from ...abi.pairs import MalformedPairs, Pair, decode, encode, encoded_size
-from ..headers import HeaderMap, InvalidHeader
-from ..vm import Vm
+from wasm_middleware.abi.enums import LogLevel, MapType, Status
+from wasm_middleware.abi.pairs import MalformedPairs, Pair, decode, encode, encoded_size
+from wasm_middleware.proxy_wasm.headers import HeaderMap, InvalidHeader
+from wasm_middleware.proxy_wasm.vm import Vm
 
 _LAST_MAP = MapType.HTTP_CALL_RESPONSE_TRAILERS
 

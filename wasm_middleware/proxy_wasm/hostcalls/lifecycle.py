@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...abi.enums import LogLevel, Status
-from ..context import RootContext
-from ..vm import Vm
+from wasm_middleware.abi.enums import LogLevel, Status
+from wasm_middleware.proxy_wasm.context import RootContext
+from wasm_middleware.proxy_wasm.vm import Vm
 
 
 def proxy_log(vm: Vm, level: int, message: int, size: int) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ... import limits
-from ...abi.enums import LogLevel, MetricType, Status
-from ..ports import StoreFull
-from ..vm import Vm
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import LogLevel, MetricType, Status
+from wasm_middleware.proxy_wasm.ports import StoreFull
+from wasm_middleware.proxy_wasm.vm import Vm
 
 
 def proxy_get_shared_data(

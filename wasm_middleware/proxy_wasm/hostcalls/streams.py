@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ... import limits
-from ...abi.enums import LogLevel, Status, StreamType
-from ...abi.properties import Path, parse_path
-from ..headers import InvalidHeader, canonical_name, check_value
-from ..reply import LocalReply
-from ..vm import Vm
-from .headers import read_pairs
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import LogLevel, Status, StreamType
+from wasm_middleware.abi.properties import Path, parse_path
+from wasm_middleware.proxy_wasm.headers import InvalidHeader, canonical_name, check_value
+from wasm_middleware.proxy_wasm.hostcalls.headers import read_pairs
+from wasm_middleware.proxy_wasm.reply import LocalReply
+from wasm_middleware.proxy_wasm.vm import Vm
 
 _NO_GRPC_STATUS = 0xFFFF_FFFF
 

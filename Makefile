@@ -1,0 +1,74 @@
+# `make run` and `make test` are all that a newcomer needs: each makes .venv and installs what it
+# needs from the package index. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PORT ?= 8000
+# Debian's packages that the full suite uses; without one of them its tests are skipped, loudly.
+DEBIAN_PACKAGES = wrk
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench plugins deps test-lowest clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# A stamp for each environment: made anew when what it is made from changes.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	@touch $@
+
+$(VENV)-run/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-run
+	$(VENV)-run/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-run/bin/python -m pip install --quiet --editable ".[all]" --group example
+	@touch $@
+
+run: $(VENV)-run/.installed ## serve example_app on $(PORT) and print what to try
+	@PORT=$(PORT) sh example_app/try.sh
+	$(VENV)-run/bin/python -m uvicorn example_app.main:app --port $(PORT)
+
+test: $(VENV)/.installed ## run the whole suite
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m wasm_middleware check plugins.yaml --app example_app.main:app > /dev/null
+	cd example_app/plugins && sha256sum --check --quiet SHA256SUMS
+	cd tests/plugins && sha256sum --check --quiet SHA256SUMS
+
+format: $(VENV)/.installed ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed ## print what a request costs, as ratios in one run
+	$(BIN)/python -m bench
+
+plugins: ## rebuild the .wasm files from their sources (checks its tools first)
+	$(PYTHON) example_app/plugins/build.py
+
+deps: ## install the Debian packages that the full suite uses
+	@missing=""; for package in $(DEBIAN_PACKAGES); do \
+	    dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
+	if [ -n "$$missing" ]; then \
+	    apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; fi
+
+# The oldest releases that pyproject.toml allows of what users bring themselves.
+$(VENV)-lowest/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-lowest/bin/python -m pip install --quiet --editable ".[all]" --group test --group lowest \
+	    "starlette==1.0.0" "fastapi==0.133.0" "uvicorn==0.40.0" "wasmtime==45.0.0"
+	@touch $@
+
+test-lowest: $(VENV)-lowest/.installed ## the suite with the oldest dependencies allowed
+	$(VENV)-lowest/bin/python -m pytest
+
+clean: ## remove environments and caches
+	rm -rf $(VENV) $(VENV)-run $(VENV)-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis
