@@ -523,6 +523,26 @@ def test_a_route_with_a_way_of_its_own_is_asked():
     assert found(app, "/other") is None
 
 
+def test_a_route_that_is_asked_below_a_mount_is_given_its_part_of_the_path():
+    app = Starlette(routes=[Mount("/x", routes=[Shouting("/a", starlette_handler("a"))])])
+
+    assert found(app, "/x/A") is not None
+    assert found(app, "/x/a") == run(app, a_scope("/x/a")) == "a"
+    assert found(app, "/a") is None
+
+
+def test_of_two_routes_with_other_methods_the_first_answers():
+    app = Starlette(
+        routes=[
+            Route("/a", starlette_handler("first"), methods=["POST"]),
+            Route("/a", starlette_handler("second"), methods=["PUT"]),
+        ]
+    )
+
+    assert found(app, "/a", "DELETE") == "first"
+    assert found(app, "/a", "PUT") == "second"
+
+
 def test_an_expression_that_was_replaced_is_the_one_that_counts():
     route = Route("/Loud", starlette_handler("loud"))
     route.path_regex = re.compile(route.path_regex.pattern, re.IGNORECASE)
@@ -560,6 +580,9 @@ def test_a_route_that_can_not_be_asked_in_an_included_router_is_a_problem_if_it_
     router.get("/a")(handler("a"))
     app.include_router(router)
     assert table_of(app).problems == ()
+
+    app.router.routes.append(Picky("/c", wasm_plugins("auth")(handler("c"))))
+    assert (table_of(app).problems, found(app, "/c")) == ((), "c")
 
     router.get("/b")(wasm_plugins("auth")(handler("b")))
     assert "can't be asked in an included router" in table_of(app).problems[0]
@@ -809,3 +832,56 @@ def test_a_pattern_that_reads_like_a_route_covers_every_spelling_that_reaches_it
     method = "GET" if scope["type"] == "websocket" else scope["method"]
     table = PathTable([(pattern, None, label)])
     assert table.lookup(scope["path"], scope["root_path"], method) == (label,)
+
+
+LITERALS = st.sampled_from(["/a", "/b", "/{%s}"])
+
+
+@st.composite
+def trees(draw, depth=3, prefix=""):
+    """Routes with nested mounts, each endpoint called by its number and the whole template."""
+    routes: list[BaseRoute] = []
+
+    for number in range(draw(st.integers(1, 3))):
+        template = "".join(draw(st.lists(LITERALS, max_size=2)))
+        # Each placeholder needs a name of its own, all the way down.
+        while "%s" in template:
+            template = template.replace("%s", f"n{depth}{template.count('%s')}", 1)
+
+        if depth and draw(st.booleans()):
+            below = draw(trees(depth - 1, prefix + template))
+            routes.append(Mount(template, routes=below))
+            continue
+
+        end = draw(st.sampled_from(["", "", "/", f"/{{p{depth}:path}}"])) or (
+            "" if template else "/"
+        )
+        methods = draw(st.sampled_from([["GET"], ["POST"]]))
+        label = f"{depth}.{number} {prefix + template + end}"
+        routes.append(Route(template + end, starlette_handler(label), methods=methods))
+
+    return routes
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    trees(),
+    st.text("/ab.", max_size=9),
+    st.sampled_from(["", "", "\n", "/\n", "\r"]),
+    st.sampled_from(["", "", "/a", "/b", "/", "/b/a", "/a/"]),
+    st.sampled_from(["GET", "POST"]),
+)
+def test_no_spelling_slips_past_in_any_tree_of_mounts(routes, path, end, root_path, method):
+    app = Starlette(routes=routes)
+    scope = a_scope("/" + path + end, method, root_path=root_path)
+    label = run(app, scope)
+    endpoint = table_of(app).match(scope)
+
+    if label is None:
+        assert endpoint is None or endpoint.kind == "mount" or method not in endpoint.methods
+        return
+
+    assert endpoint.name == label
+    assert endpoint.path == label.split(" ")[1]
+    table = PathTable([(as_pattern(endpoint.path), None, label)])
+    assert table.lookup(scope["path"], root_path, method) == (label,)

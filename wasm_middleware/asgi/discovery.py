@@ -265,7 +265,7 @@ def _walk(
             if found is None:
                 continue
 
-            if methods and method is not None and method not in methods:
+            if methods and method not in methods:
                 partial = partial or endpoint
                 continue
 
