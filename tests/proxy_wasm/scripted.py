@@ -290,7 +290,7 @@ class ScriptedGuest(NullGuest):
         return None
 
     def call(self, host_call: int, result_at: int, arguments: list[int]) -> None:
-        module, name, signature = self.shape.imports[host_call]
+        _, name, signature = self.shape.imports[host_call]
         parameters, _, results = signature.partition(">")
         values = [
             value & 0xFFFF_FFFF if letter == "i" else value - (value >> 63 << 64)

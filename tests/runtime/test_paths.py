@@ -185,8 +185,15 @@ def test_lookup_finds_what_a_mount_with_a_useless_root_path_hands_down_whole():
         "/{tenant}/{shop}/admin/*",
     )
     assert table.lookup("/admin/x/y", "/api", "GET") == ("/{tenant}/{shop}/admin/*",)
+    assert table.lookup("/../admin/y", "/api", "GET") == ("/{tenant}/{shop}/admin/*",)
     assert table.lookup("/admin/secret", "", "GET") == ()
     assert table.lookup("/b/c", "/api", "GET") == ()
+
+
+def test_a_mount_needs_a_slash_after_it_to_hand_anything_down():
+    assert values("/{tenant}/{a}/").lookup("/me/", "/api", "GET") == ("/{tenant}/{a}/",)
+    assert values("/{tenant}/{a}").lookup("/me", "/api", "GET") == ()
+    assert values("/{tenant}/{a}/{b}").lookup("/../b", "/api", "GET") == ("/{tenant}/{a}/{b}",)
 
 
 def test_a_root_path_that_is_not_there_changes_nothing_for_common_rules():

@@ -1,8 +1,9 @@
 """The properties that a stream answers: Envoy's attributes, as far as ASGI has them.
 
-Each row of `_ATTRIBUTES` is one path and the function that computes its value; None is "there is no
-such property" for the guest. Values set by plugins (`proxy_set_property`) are found first under
-exactly the path they were set with.
+Who the plugin is (`plugin_name` and its kin) every context of its VM knows. The rest is here: each
+row of `_ATTRIBUTES` is one path and the function that computes its value; None is "there is no such
+property" for the guest. Values set by plugins (`proxy_set_property`) are found first, under exactly
+the path they were set with.
 
 Source: Envoy "Attributes"; `source.address` is "ip:port", as there.
 """
@@ -205,9 +206,6 @@ _ATTRIBUTES: Final[Mapping[Path, Attribute]] = {
     (b"destination", b"port"): _port("destination"),
     (b"connection", b"mtls"): lambda context: False,
     (b"connection", b"tls_version"): lambda context: context.stream.describe().tls_version,
-    (b"plugin_name",): lambda context: context.plugin.name,
-    (b"plugin_root_id",): lambda context: context.plugin.root_id,
-    (b"plugin_vm_id",): lambda context: context.plugin.vm_id,
     (b"route_name",): _route,
     (b"xds", b"route_name"): _route,
     (b"route", b"id"): _route,

@@ -66,6 +66,8 @@ class Vm:
         "_allocate",
         "_allocating",
         "_last_id",
+        "_printed",
+        "_printed_level",
         "callbacks",
         "context",
         "contexts",
@@ -92,11 +94,18 @@ class Vm:
         #: The effective context, while the guest runs; and what it is running.
         self.context: Context | None = None
         self.phase = ""
-        self.properties: dict[Path, bytes] = {}
+        self.properties: dict[Path, bytes] = {
+            (b"plugin_name",): plugin.name.encode(),
+            (b"plugin_root_id",): plugin.root_id.encode(),
+            (b"plugin_vm_id",): plugin.vm_id.encode(),
+        }
         #: Milliseconds, as the guest asked for; 0 is off.
         self.tick_period = 0
         self._last_id = 0
         self._allocating = False
+        #: What the guest has printed of a line that it has not ended yet.
+        self._printed = b""
+        self._printed_level = LogLevel.INFO
 
     def attach(self, guest: Guest) -> None:
         """Take the instance whose imports were resolved by this VM's host calls."""
@@ -246,6 +255,9 @@ class Vm:
         finally:
             self.context = None
 
+            if self._printed:
+                self._end_line()
+
     def give(self, value: bytes, ret_data: int, ret_size: int) -> Status:
         """Hand bytes to the guest in memory of its own allocator.
 
@@ -292,8 +304,26 @@ class Vm:
         A second line of one message is indented, so that it can't pass for a message of its own.
         """
         if level >= self.plugin.log_level:
-            line = text.decode("utf-8", "replace").replace("\r", "").replace("\n", "\n    ")
-            self.log(level, line)
+            line = text.decode("utf-8", "replace").rstrip().replace("\r", "")
+            self.log(level, line.replace("\n", "\n    "))
+
+    def print(self, level: LogLevel, text: bytes) -> None:
+        """Gather what the guest prints, piece by piece, until a line or the call ends."""
+        if level is not self._printed_level and self._printed:
+            self._end_line()
+
+        self._printed_level = level
+        *lines, self._printed = (self._printed + text).split(b"\n")
+
+        for line in lines:
+            self.log_guest(level, line)
+
+        if len(self._printed) >= limits.MAX_LOG_BYTES:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        line, self._printed = self._printed, b""
+        self.log_guest(self._printed_level, line)
 
     def log(self, level: LogLevel, message: str) -> None:
         """Write a line to the plugin's logger; what it may write is decided by the caller."""

@@ -23,7 +23,7 @@ _MAX_IOVECS = 1024
 
 
 def fd_write(vm: Vm, fd: int, iovecs: int, count: int, ret_written: int) -> int:
-    """Standard output is the log at info, standard error at error; a line a call."""
+    """Standard output is the log at info, standard error at error, line by line."""
     if fd not in (_STDOUT, _STDERR):
         return Errno.BADF
 
@@ -42,7 +42,7 @@ def fd_write(vm: Vm, fd: int, iovecs: int, count: int, ret_written: int) -> int:
 
     memory.write_u32(ret_written, size & 0xFFFF_FFFF)
     level = LogLevel.INFO if fd == _STDOUT else LogLevel.ERROR
-    vm.log_guest(level, b"".join(parts).removesuffix(b"\n"))
+    vm.print(level, b"".join(parts))
     return Errno.SUCCESS
 
 

@@ -108,7 +108,8 @@ async def load_generation(settings: Settings, engine: Engine) -> Generation:
             mistakes.extend(error.diagnostics)
         except PluginLoadError as error:
             where = ("plugins", index)
-            mistakes.append(settings.source.diagnostic(where, str(error), error.hint))
+            message = f"plugin {error.plugin!r}: {error.reason}"
+            mistakes.append(settings.source.diagnostic(where, message, error.hint))
 
     if mistakes:
         for plugin in plugins:

@@ -188,16 +188,15 @@ class _Rule(Generic[T]):
         first, *others = (expression.pattern for expression in self.segments)
         return any(first == one or "[^/]+" in first + one for one in others)
 
-    def folds_onto(self, path: str, spelling: str, start: int = 0) -> bool:
+    def folds_onto(self, path: str, start: int = 0) -> bool:
         """Whether nested mounts, each given the whole path, could find the rule on it.
 
         The rule's segments from `start` are cut in two at each place: a mount that begins the
-        path, and what is mounted there, which is matched on the whole path again. `spelling` is
-        `path` or, without what comes to nothing at its end, another spelling of it.
+        path, and what is mounted there, which is matched on the whole path again.
         """
-        segments = spelling.split("/")[1:]
+        segments = path.rstrip("/").split("/")[1:]
         # A mount needs a slash after it.
-        mountable = segments if spelling != path else segments[:-1]
+        mountable = segments if path.endswith("/") else segments[:-1]
 
         for cut in range(start + 1, len(self.segments)):
             if not _begin(self.segments[start:cut], mountable):
@@ -206,7 +205,7 @@ class _Rule(Generic[T]):
             rest = self.segments[cut:]
             fits = self.verbatim[1] or len(rest) == len(segments)
 
-            if (fits and _begin(rest, segments)) or self.folds_onto(path, spelling, cut):
+            if (fits and _begin(rest, segments)) or self.folds_onto(path, cut):
                 return True
 
         return False
@@ -255,12 +254,7 @@ class _MethodTable(Generic[T]):
         if not self._folding:
             return ()
 
-        spellings = {path.rstrip("/"), canonical_path(path)}
-        return tuple(
-            rule.value
-            for rule in self._folding
-            if any(rule.folds_onto(path, spelling) for spelling in spellings)
-        )
+        return tuple(rule.value for rule in self._folding if rule.folds_onto(path))
 
 
 def _finder(patterns: Sequence[tuple[str, bool]]) -> Callable[[str], int | None]:

@@ -1,0 +1,243 @@
+"""Host calls on buffers (reference §4, items 1 to 6), and the splice that they come down to."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from wasm_middleware.abi.enums import BufferType, Status
+from wasm_middleware.proxy_wasm.buffers import Buffer
+
+from .harness import (
+    OUT,
+    Guest,
+    MakeGuest,
+    begin,
+    held_in_body,
+    held_in_headers,
+    new_stream,
+    run,
+    send_body,
+)
+
+BODY = b"Hello, World"
+READ_ONLY = [
+    BufferType.HTTP_CALL_RESPONSE_BODY,
+    BufferType.GRPC_CALL_MESSAGE,
+    BufferType.VM_CONFIGURATION,
+    BufferType.PLUGIN_CONFIGURATION,
+    BufferType.FOREIGN_FUNCTION_ARGUMENTS,
+]
+ABSENT = [
+    BufferType.DOWNSTREAM_DATA,
+    BufferType.UPSTREAM_DATA,
+    BufferType.HTTP_CALL_RESPONSE_BODY,
+    BufferType.GRPC_CALL_MESSAGE,
+    BufferType.FOREIGN_FUNCTION_ARGUMENTS,
+]
+MAX = 0xFFFF_FFFF
+
+
+@pytest.mark.parametrize(
+    ("start", "size", "expected"),
+    [
+        (0, 5, b"Hello"),
+        (7, 5, b"World"),
+        (7, 500, b"World"),
+        (0, MAX, BODY),
+        (12, 1, b""),
+        (13, 1, b""),
+        (MAX, MAX, b""),
+        (0, 0, b""),
+    ],
+)
+@pytest.mark.parametrize("response", [False, True])
+def test_get_reads_what_is_there_and_clips_the_rest(
+    guest: Guest, start: int, size: int, expected: bytes, response: bool
+) -> None:
+    context = held_in_body(guest, BODY, response=response)
+
+    status = guest.ask(context, "proxy_get_buffer_bytes", int(response), start, size, OUT, OUT + 4)
+
+    assert (status, guest.got()) == (Status.OK, expected)
+
+
+def test_get_beyond_the_end_gives_no_address(guest: Guest) -> None:
+    context = held_in_body(guest, BODY)
+    guest.memory.write_u32(OUT, 99)
+
+    guest.ask(context, "proxy_get_buffer_bytes", 0, 50, 5, OUT, OUT + 4)
+
+    assert (guest.u32(), guest.u32(OUT + 4)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "size", "value", "expected"),
+    [
+        (0, 0, b"> ", b"> Hello, World"),
+        (12, 0, b"!", b"Hello, World!"),
+        (500, 3, b"!", b"Hello, World!"),
+        (MAX, 0, b"!", b"Hello, World!"),
+        (MAX, MAX, b"!", b"Hello, World!"),
+        (0, 12, b"Bye", b"Bye"),
+        (0, MAX, b"Bye", b"Bye"),
+        (5, 1, b";", b"Hello; World"),
+        (5, 0, b" dear", b"Hello dear, World"),
+        (5, MAX, b"", b"Hello"),
+        (7, 3, b"W", b"Hello, Wld"),
+        (0, 0, b"", BODY),
+        (0, MAX, b"", b""),
+    ],
+)
+@pytest.mark.parametrize("response", [False, True])
+def test_set_splices_as_the_specification_says(
+    guest: Guest, start: int, size: int, value: bytes, expected: bytes, response: bool
+) -> None:
+    context = held_in_body(guest, BODY, response=response)
+
+    status = guest.ask(
+        context, "proxy_set_buffer_bytes", int(response), start, size, guest.text(value)
+    )
+
+    guest.ask(context, "proxy_get_buffer_bytes", int(response), 0, MAX, OUT, OUT + 4)
+    assert (status, guest.got()) == (Status.OK, expected)
+
+
+@pytest.mark.parametrize("buffer", READ_ONLY)
+def test_set_refuses_what_is_read_only(guest: Guest, buffer: int) -> None:
+    context = held_in_body(guest, BODY)
+
+    status = guest.ask(context, "proxy_set_buffer_bytes", buffer, 0, 0, guest.text(b"x"))
+
+    assert status == Status.BAD_ARGUMENT
+
+
+@pytest.mark.parametrize("buffer", [9, 1000, MAX])
+def test_unknown_buffers_are_bad_arguments(guest: Guest, buffer: int) -> None:
+    context = held_in_body(guest, BODY)
+    statuses = [
+        guest.ask(context, "proxy_get_buffer_bytes", buffer, 0, 9, OUT, OUT + 4),
+        guest.ask(context, "proxy_get_buffer_status", buffer, OUT, OUT + 4),
+        guest.ask(context, "proxy_set_buffer_bytes", buffer, 0, 0, guest.text(b"x")),
+    ]
+
+    assert statuses == [Status.BAD_ARGUMENT] * 3
+
+
+@pytest.mark.parametrize("buffer", ABSENT)
+def test_buffers_that_are_not_there_are_not_found(guest: Guest, buffer: int) -> None:
+    context = held_in_body(guest, BODY)
+    statuses = [
+        guest.ask(context, "proxy_get_buffer_bytes", buffer, 0, 9, OUT, OUT + 4),
+        guest.ask(context, "proxy_get_buffer_status", buffer, OUT, OUT + 4),
+    ]
+
+    assert statuses == [Status.NOT_FOUND] * 2
+
+
+@pytest.mark.parametrize("buffer", [0, 1])
+def test_a_body_is_not_found_while_headers_pass(guest: Guest, buffer: int) -> None:
+    context = held_in_headers(guest)
+    statuses = [
+        guest.ask(context, "proxy_get_buffer_bytes", buffer, 0, 9, OUT, OUT + 4),
+        guest.ask(context, "proxy_get_buffer_status", buffer, OUT, OUT + 4),
+        guest.ask(context, "proxy_set_buffer_bytes", buffer, 0, 0, guest.text(b"x")),
+    ]
+
+    assert statuses == [Status.NOT_FOUND] * 3
+
+
+def test_no_body_is_found_after_it_was_let_go(guest: Guest) -> None:
+    stream = new_stream(guest)
+    begin(stream)
+    send_body(stream, BODY)
+
+    status = guest.ask(stream.contexts[0], "proxy_get_buffer_bytes", 0, 0, 9, OUT, OUT + 4)
+    assert status == Status.NOT_FOUND
+
+
+def test_a_plugin_does_not_see_what_another_one_holds(make_guest: MakeGuest) -> None:
+    first, second = make_guest(), make_guest()
+    first.on("proxy_on_request_body", returns=1)
+    stream = new_stream(first, second)
+    begin(stream)
+    send_body(stream, BODY, ended=False)
+
+    status = second.ask(stream.contexts[1], "proxy_get_buffer_status", 0, OUT, OUT + 4)
+    assert status == Status.NOT_FOUND
+
+
+def test_status_tells_the_size(guest: Guest) -> None:
+    context = held_in_body(guest, BODY)
+    guest.memory.write_u32(OUT + 4, 99)
+
+    status = guest.ask(context, "proxy_get_buffer_status", 0, OUT, OUT + 4)
+
+    assert (status, guest.u32(), guest.u32(OUT + 4)) == (Status.OK, len(BODY), 0)
+
+
+def test_configurations_are_buffers_in_every_phase(make_guest: MakeGuest) -> None:
+    guest = make_guest(config=b"plugin's", vm_config=b"machine's")
+    stream_context = held_in_headers(guest)
+    [root] = guest.vm.roots.values()
+
+    for context in (root, stream_context):
+        guest.ask(context, "proxy_get_buffer_bytes", 7, 0, 99, OUT, OUT + 4)
+        assert guest.got() == b"plugin's"
+        guest.ask(context, "proxy_get_buffer_bytes", 6, 0, 99, OUT, OUT + 4)
+        assert guest.got() == b"machine's"
+        guest.ask(context, "proxy_get_buffer_status", 7, OUT, OUT + 4)
+        assert guest.u32() == 8
+
+
+def test_a_stream_reads_the_configuration_of_its_own_root(make_guest: MakeGuest) -> None:
+    guest = make_guest(config=b"first")
+    root = run(guest.vm.add_root(b"second"))
+
+    guest.ask(root, "proxy_get_buffer_bytes", 7, 0, 99, OUT, OUT + 4)
+
+    assert guest.got() == b"second"
+
+
+SPLICES = st.tuples(
+    st.one_of(st.integers(0, 40), st.just(MAX)),
+    st.one_of(st.integers(0, 40), st.just(MAX)),
+    st.binary(max_size=12),
+)
+
+
+@given(st.binary(max_size=30), st.lists(SPLICES, max_size=6), st.booleans())
+def test_a_buffer_is_spliced_like_the_model(
+    data: bytes, splices: list[tuple[int, int, bytes]], gathered: bool
+) -> None:
+    buffer, model = Buffer(), data
+
+    if gathered:
+        for index in range(len(data)):
+            buffer.append(data[index : index + 1])
+    else:
+        buffer.append(data)
+
+    for start, size, value in splices:
+        buffer.splice(start, size, value)
+        model = model[:start] + value + model[start + size :]
+        assert bytes(buffer.data) == model
+        assert len(buffer) == len(model)
+        assert buffer.get(start, size) == model[start : start + size]
+
+
+def test_a_chunk_is_appended_to_what_was_spliced() -> None:
+    buffer = Buffer(b"one")
+    buffer.splice(0, 3, b"1")
+    buffer.append(b"two")
+
+    assert bytes(buffer.data) == b"1two"
+
+
+def test_appending_leaves_the_given_chunks_as_they_are() -> None:
+    first = bytearray(b"one")
+    buffer = Buffer(bytes(first))
+    buffer.append(b"two")
+    buffer.splice(0, 1, b"ONE")
+
+    assert first == b"one"

@@ -1,0 +1,91 @@
+"""What is concluded from a module, in words: which bodies it sees, and what would spare it calls.
+
+Exports don't tell what a plugin wants, and imports tell only where the toolchain leaves out what
+is not used (design: D5a). So where bodies are passed through a plugin that may not look at them,
+the advice is to say so in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from wasm_middleware.abi.enums import AbiVersion
+from wasm_middleware.abi.signatures import ENV, HOST_CALLS, WASI_CALLS
+from wasm_middleware.config import PHASES, PluginSettings
+from wasm_middleware.engines.module_info import Import, ModuleInfo
+from wasm_middleware.proxy_wasm.hostcalls import is_known
+from wasm_middleware.runtime.inspection import Inspection
+from wasm_middleware.runtime.plugin import LoadedPlugin
+
+__all__ = [
+    "advice",
+    "bodies",
+    "expected_signature",
+    "name_of_abi",
+    "phases_of",
+    "tells_little",
+]
+
+_BODY_PHASES: Final = {"on_request_body": "request", "on_response_body": "response"}
+#: proxy-wasm-rust-sdk's trait objects keep 32 calls whatever the plugin does; no plugin in Go, C++
+#: or AssemblyScript that was seen imports half as many.
+_NEARLY_ALL: Final = 24
+
+
+def name_of_abi(abi: AbiVersion | None) -> str:
+    return "unknown" if abi is None else str(abi)
+
+
+def phases_of(plugin: LoadedPlugin) -> tuple[str, ...]:
+    """The phases in which the plugin is called."""
+    core, exported = plugin.plugin, plugin.inspection.callbacks
+    return tuple(
+        phase
+        for phase in PHASES
+        if phase in core.phases and f"proxy_{phase}" in exported and core.allows(f"proxy_{phase}")
+    )
+
+
+def bodies(phases: Iterable[str], inspection: Inspection) -> str:
+    """Which bodies a plugin that runs in `phases` sees, and whether they may come out changed."""
+    seen = [word for phase, word in _BODY_PHASES.items() if phase in phases]
+
+    if not seen:
+        return "never seen"
+
+    what = " and ".join(seen)
+    return f"{what} may be changed" if inspection.changes_bodies else f"{what} read"
+
+
+def tells_little(info: ModuleInfo) -> bool:
+    """Whether a module imports so much that its imports say nothing about what it does."""
+    return sum(entry.module == ENV for entry in info.imports) >= _NEARLY_ALL
+
+
+def advice(settings: PluginSettings, phases: Iterable[str], info: ModuleInfo) -> str:
+    """How the file could spare the plugin calls; empty where it can't, or has said it."""
+    given = settings.model_fields_set
+    seen = [phase for phase in phases if phase in _BODY_PHASES]
+
+    if not seen or "phase" in given or "bodies" in given:
+        return ""
+
+    why = (
+        "it imports nearly all host calls, as Rust's SDK makes it, which tells nothing"
+        if tells_little(info)
+        else "proxy_get_buffer_bytes may be there for its configuration alone"
+    )
+    return (
+        f"bodies are passed through it; if it does not look at them, `bodies: false`, or the "
+        f"`phase` that it needs, spares it {' and '.join(seen)} ({why})"
+    )
+
+
+def expected_signature(entry: Import) -> str:
+    """The type that an imported function should have; empty where the module's own is right."""
+    if not entry.signature or not is_known(entry.module, entry.name):
+        return ""
+
+    call = (HOST_CALLS if entry.module == ENV else WASI_CALLS)[entry.name]
+    return "" if entry.signature in call.signatures else call.signature
