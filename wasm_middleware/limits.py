@@ -24,6 +24,8 @@ DEFAULT_PAUSE_TIMEOUT: Final = 30.0
 DEFAULT_BODY_LIMIT: Final = 10 * MIB
 #: Function tables grow on the host's heap; the largest Go module seen has 11,000 entries.
 MAX_TABLE_ELEMENTS: Final = 1_000_000
+#: Toolchains make one table, and one more for references; each has its own elements.
+MAX_TABLES: Final = 4
 #: Guest stack. wasmtime's own default; deep recursion then traps well inside the thread's 8 MiB.
 MAX_WASM_STACK: Final = 512 * KIB
 
@@ -32,6 +34,8 @@ MAX_WASM_STACK: Final = 512 * KIB
 #: proxy-wasm-cpp-host `limits.h`: pairs that a guest hands over.
 MAX_PAIRS_BYTES: Final = MIB
 MAX_PAIRS: Final = 1024
+#: Header names that are known to be names are kept in a cache. Servers take 8 KiB for a line.
+MAX_HEADER_NAME_BYTES: Final = 4 * KIB
 #: One log line; the rest is cut off, and said so.
 MAX_LOG_BYTES: Final = 16 * KIB
 #: proxy-wasm-cpp-host `random_get`; more is EINVAL.
@@ -51,9 +55,10 @@ MAX_METRICS_PER_PLUGIN: Final = 1_000
 MAX_METRIC_NAME_BYTES: Final = 512
 #: What a stream's plugins may hand to each other through `proxy_set_property`.
 MAX_STREAM_PROPERTIES_BYTES: Final = MIB
-#: Queues and the messages waiting in each.
+#: Queues and the messages waiting in each; a message without content takes room too.
 MAX_QUEUES: Final = 1_000
 MAX_QUEUE_BYTES: Final = 16 * MIB
+QUEUE_MESSAGE_OVERHEAD: Final = 64
 
 # What the host reads before it knows what it reads.
 

@@ -245,6 +245,19 @@ class Guest:
         self.enter(context, "proxy_on_tick", 0)
         return self.memory.read_u32(STATUS_AT)
 
+    def shut_down(self) -> list[tuple[str, tuple[int, ...]]]:
+        """End its VM; all callbacks until its memory was gone."""
+        log = []
+        close = self.instance.close
+
+        def last_look() -> None:
+            log.extend([] if log else self.calls)
+            close()
+
+        self.instance.close = last_look  # type: ignore[method-assign]
+        run(self.vm.shutdown())
+        return log
+
     # What it knows
 
     def result(self, step: Step) -> int:

@@ -53,7 +53,10 @@ class Model:
         self.values = kept
 
         for name, value in pairs:
-            self.values.setdefault(canonical(name), []).append(value)
+            values = self.values.setdefault(canonical(name), [])
+
+            if not values or canonical(name)[:1] != b":":
+                values.append(value)
 
 
 @given(ACTIONS)

@@ -43,6 +43,7 @@ class Errno(enum.IntEnum):
     NOENT = 44
     NOSYS = 52
     NOTSUP = 58
+    NOTCAPABLE = 76
 
 
 class LogLevel(enum.IntEnum):

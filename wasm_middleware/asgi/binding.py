@@ -31,7 +31,7 @@ class Binding:
         self._fixed = None if plugins is None else self._chain_of(plugins)
         self._marked: dict[tuple[object, ...], Chain] = {}
         self._version = endpoints.version
-        mistakes = self._marker_mistakes()
+        mistakes = self._marker_mistakes() if self._fixed is None else []
 
         if mistakes:
             raise ConfigError(mistakes)
@@ -64,19 +64,36 @@ class Binding:
         return self.generation.settings.source.diagnostic(("plugins",), message, hint)
 
     def find_chain(self, scope: Scope) -> Chain:
-        """The chain of a request, less the plugins that it has passed in a middleware outside."""
-        chain = self._fixed if self._fixed is not None else self._path_chain(scope)
-        endpoints = self.endpoints
-        endpoints.refresh()
+        """The chain of a request, less the plugins that it has passed in a middleware outside.
 
-        if endpoints.marked and self._fixed is None:
-            endpoint = endpoints.match(scope)
+        Raises `ConfigError` for what routes that were added after the start ask for in vain.
+        """
+        chain = self._fixed
 
-            if endpoint is not None and endpoint.marker is not None:
-                chain = self._mark(chain, endpoint.marker)
+        if chain is None:
+            chain = self._path_chain(scope)
+            endpoints = self.endpoints
+            endpoints.refresh()
 
-        outer = scope.get(SCOPE_KEY)
-        return chain if outer is None else chain.without(outer)
+            if endpoints.version != self._version:
+                self._check_again()
+
+            if endpoints.marked:
+                endpoint = endpoints.match(scope)
+
+                if endpoint is not None and endpoint.marker is not None:
+                    chain = self._mark(chain, endpoint.marker)
+
+        passed = scope.get(SCOPE_KEY)
+        return chain if passed is None else chain.without(passed)
+
+    def _check_again(self) -> None:
+        source = self.generation.settings.source
+
+        if self.endpoints.problems:
+            raise ConfigError([source.diagnostic((), one) for one in self.endpoints.problems])
+
+        self._version = self.endpoints.version
 
     def _path_chain(self, scope: Scope) -> Chain:
         root_path = self.endpoints.root_path or scope.get("root_path", "")

@@ -219,8 +219,6 @@ class EndpointTable:
 class _Entry(NamedTuple):
     """One route as the walk needs it."""
 
-    #: What every path that matches begins with: a test that is cheaper than the expression.
-    prefix: str
     #: None where the route has to be asked.
     expression: Callable[[str], re.Match[str] | None] | None
     route: _Route
@@ -239,8 +237,9 @@ class _Level:
 
     root_path: str
     default: Endpoint | None
-    http: list[_Entry] = field(default_factory=list)
-    websocket: list[_Entry] = field(default_factory=list)
+    #: Each with what every path that it matches begins with, a test cheaper than the expression.
+    http: list[tuple[str, _Entry]] = field(default_factory=list)
+    websocket: list[tuple[str, _Entry]] = field(default_factory=list)
 
 
 def _walk(
@@ -251,11 +250,11 @@ def _walk(
     rest = route_path(path, root_path)
     partial: Endpoint | None = None
 
-    for entry in level.websocket if method is None else level.http:
-        prefix, expression, _, methods, endpoint, by_method, child, mount = entry
-
+    for prefix, entry in level.websocket if method is None else level.http:
         if not rest.startswith(prefix):
             continue
+
+        expression, _, methods, endpoint, by_method, child, mount = entry
 
         if expression is None:
             answer = _ask(entry, scope, method, path, root_path)
@@ -378,7 +377,8 @@ class _Reader:
                 if found is None:
                     self.problems.append(f"{context.path}: can't tell which router it came from")
                 else:
-                    yield context, found[0], found[1]
+                    # 0.137.2 puts what isn't an APIRoute one step further away.
+                    yield getattr(context, "starlette_route", None) or context, *found
 
     def _written(
         self, included: object, outer: Marker | None, base: Marker | None
@@ -424,7 +424,6 @@ class _Reader:
             self._doubt(route, written, endpoint)
 
         entry = _Entry(
-            prefix=_literal_start(route, written) if expression else "",
             expression=expression.match if expression else None,
             route=route,
             methods=methods,
@@ -434,11 +433,13 @@ class _Reader:
             mount=_is_a(written, "Mount"),
         )
 
+        start = _literal_start(route, written) if expression else ""
+
         if kind != "websocket":
-            level.http.append(entry)
+            level.http.append((start, entry))
 
         if kind != "http":
-            level.websocket.append(entry)
+            level.websocket.append((start, entry))
 
     def _doubt(self, route: _Route, written: _Route, endpoint: Endpoint) -> None:
         """Note what can't be foretold of a route that has a `matches` of its own."""

@@ -7,10 +7,15 @@ application's, and a failure is answered with `lifespan.startup.failed` and ever
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
+
+import anyio
 
 from wasm_middleware.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from wasm_middleware.errors import WasmMiddlewareError
+
+_LOG = logging.getLogger("wasm_middleware")
 
 
 async def run_lifespan(
@@ -30,6 +35,11 @@ async def run_lifespan(
         await start()
     except WasmMiddlewareError as error:
         await send({"type": "lifespan.startup.failed", "message": f"wasm_middleware: {error}"})
+        return
+    except Exception as error:
+        # Raised, it would look like an application without lifespan, which is served all the same.
+        _LOG.exception("plugins can't be loaded")
+        await send({"type": "lifespan.startup.failed", "message": f"wasm_middleware: {error!r}"})
         return
 
     async def receive_through() -> Message:
@@ -55,4 +65,5 @@ async def run_lifespan(
     finally:
         # An application without lifespan ends here at once, by an error: it is served all the same.
         if stopping or failed:
-            await stop()
+            with anyio.CancelScope(shield=True):
+                await stop()

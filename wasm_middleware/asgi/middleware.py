@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import anyio
@@ -18,13 +19,13 @@ from wasm_middleware.asgi.binding import Binding
 from wasm_middleware.asgi.discovery import EndpointTable, application_of
 from wasm_middleware.asgi.exchange import Exchange
 from wasm_middleware.asgi.lifespan import run_lifespan
-from wasm_middleware.asgi.types import ASGIApp, Receive, Scope, Send
-from wasm_middleware.asgi.websocket import Handshake
+from wasm_middleware.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from wasm_middleware.asgi.websocket import Handshake, deny
 from wasm_middleware.config import Settings, load_settings
 from wasm_middleware.engines.protocol import Engine
-from wasm_middleware.errors import WasmMiddlewareError
+from wasm_middleware.errors import ConfigError, WasmMiddlewareError
 from wasm_middleware.runtime.engines import make_engine
-from wasm_middleware.runtime.registry import REGISTRY, Key, file_key
+from wasm_middleware.runtime.registry import REGISTRY, Key, config_key
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -94,10 +95,15 @@ class WasmPluginMiddleware:
         binding = self._binding or await self._start_late(scope)
 
         if binding is None:
-            await _unavailable(kind, receive, send)
+            await _unavailable(scope, receive, send)
             return
 
-        chain = binding.find_chain(scope)
+        try:
+            chain = binding.find_chain(scope)
+        except ConfigError as error:
+            self._log_failure(error)
+            await _unavailable(scope, receive, send)
+            return
 
         if not chain.links:
             await self.app(scope, receive, send)
@@ -112,7 +118,7 @@ class WasmPluginMiddleware:
             return
 
         settings = load_settings(self._config, check_files=True, **self._options)
-        key = self._registry_key(settings)
+        key = (config_key(self._config, settings, self._options), self._make_engine)
         make = self._make_engine or (lambda: make_engine(settings.engine))
         generation = await REGISTRY.acquire(key, settings, make)
 
@@ -126,31 +132,31 @@ class WasmPluginMiddleware:
         self._key, self._binding = key, binding
         binding.log_summary()
 
-    def _registry_key(self, settings: Settings) -> Key:
-        if isinstance(self._config, str | os.PathLike):
-            return (file_key(os.fspath(self._config), self._options), self._make_engine)
-
-        return (id(self._config), id(settings), self._make_engine)
-
     async def _start_late(self, scope: Scope) -> Binding | None:
         """Load at a request; None if that failed, which is logged and tried once a second."""
         if self._lock is None:
             self._lock = anyio.Lock()
 
         async with self._lock:
-            now = anyio.current_time()
-
-            if self._binding is None and not self._failed_recently(now):
+            if self._binding is None and not self._failed_recently():
                 try:
                     await self._start(scope)
-                except WasmMiddlewareError as error:
-                    self._failed_at = now
-                    _LOG.error("plugins can't be loaded, requests are refused:\n%s", error)
+                except Exception as error:
+                    self._log_failure(error)
 
         return self._binding
 
-    def _failed_recently(self, now: float) -> bool:
-        return self._failed_at is not None and now - self._failed_at < _RETRY_INTERVAL
+    def _failed_recently(self) -> bool:
+        return self._failed_at is not None and time.monotonic() - self._failed_at < _RETRY_INTERVAL
+
+    def _log_failure(self, error: Exception) -> None:
+        """Say why requests are refused, once a second."""
+        if self._failed_recently():
+            return
+
+        self._failed_at = time.monotonic()
+        ours = isinstance(error, WasmMiddlewareError)
+        _LOG.error("requests are refused:\n%s", error, exc_info=None if ours else error)
 
     async def _stop(self) -> None:
         key, self._key, self._binding = self._key, None, None
@@ -159,13 +165,16 @@ class WasmPluginMiddleware:
             await REGISTRY.release(key)
 
 
-async def _unavailable(kind: str, receive: Receive, send: Send) -> None:
+async def _unavailable(scope: Scope, receive: Receive, send: Send) -> None:
     """Refuse what could not be protected."""
-    if kind == "websocket":
+    headers = [(b"content-length", b"0")]
+    start: Message = {"type": "http.response.start", "status": 503, "headers": headers}
+    end: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+
+    if scope["type"] == "websocket":
         await receive()
-        await send({"type": "websocket.close", "code": 1011, "reason": ""})
+        await deny(scope, send, start, end)
         return
 
-    headers = [(b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    await send(start)
+    await send(end)

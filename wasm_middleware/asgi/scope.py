@@ -21,7 +21,8 @@ _PATH = re.compile(rb"\*|/[!-~]*")
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _AUTHORITY = re.compile(rb"[!-~]*")
 #: What an HTTP path may hold unescaped.
-_SAFE = "/!$&'()*+,;=:@~-._%"
+_SAFE = "/!$&'()*+,;=:@~-._"
+_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
 #: Sent in place of a file's bytes: a plugin that reads bodies would not see them.
 _FILE_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
@@ -35,7 +36,7 @@ def lowered(headers: Iterable[Pair]) -> list[Pair]:
 def request_path(scope: Scope) -> bytes:
     """The path as it was sent, with its query."""
     raw = scope.get("raw_path")
-    path = raw.partition(b"?")[0] if raw else quote(scope["path"], safe=_SAFE[:-1]).encode()
+    path = raw.partition(b"?")[0] if raw else quote(scope["path"], safe=_SAFE).encode()
     query = scope.get("query_string")
     return b"%b?%b" % (path, query) if query else path
 
@@ -61,6 +62,11 @@ def _scheme(scope: Scope) -> bytes:
     """http or https: a websocket's handshake is an HTTP request."""
     scheme: str = scope.get("scheme") or "http"
     return {"ws": b"http", "wss": b"https"}.get(scheme, scheme.encode("latin-1"))
+
+
+def target(headers: HeaderMap) -> tuple[bytes | None, ...]:
+    """What a request is routed by."""
+    return headers.get(b":path"), headers.get(b":method"), headers.get(b":authority")
 
 
 def ends_with_headers(scope: Scope, headers: HeaderMap) -> bool:
@@ -106,34 +112,40 @@ def changed_scope(scope: Scope, headers: HeaderMap, *, body_may_change: bool) ->
     allow.
     """
     pairs = [pair for pair in headers.pairs if pair[0][:1] != b":"]
-    new = dict(scope)
-    new["headers"] = pairs
 
     if body_may_change:
-        pairs[:] = [pair for pair in pairs if pair[0] != b"content-length"]
+        pairs = [pair for pair in pairs if pair[0] != b"content-length"]
 
-    if not headers.pseudo_changed:
-        # `:authority` comes first if it is there at all.
-        name, value = headers.pairs[0]
+    new = dict(scope)
+    new["headers"] = pairs
+    # A guest that hands over pairs may name one twice; for all who ask, the first counts.
+    authority = headers.get(b":authority")
 
-        if name == b":authority":
-            pairs.insert(0, (b"host", value))
+    if authority is not None:
+        pairs.insert(0, (b"host", authority))
 
-        return new
-
-    for name, value in headers.pairs:
-        if name == b":authority":
-            pairs.insert(0, (b"host", _checked(_AUTHORITY, name, value)))
-        elif name == b":path":
-            if value != request_path(scope):
-                _set_path(new, _checked(_PATH, name, value))
-        elif name == b":method":
-            if "method" in scope:
-                new["method"] = _checked(_METHOD, name, value).decode("ascii")
-        elif name == b":scheme" and value != _scheme(scope):
-            new["scheme"] = _checked(_METHOD, name, value).decode("ascii")
+    if headers.pseudo_changed:
+        _set_pseudo_headers(new, scope, headers)
 
     return new
+
+
+def _set_pseudo_headers(new: Scope, scope: Scope, headers: HeaderMap) -> None:
+    """Check what a plugin made of the pseudo-headers; put it where ASGI has it."""
+    path, method = headers.get(b":path"), headers.get(b":method")
+    scheme = headers.get(b":scheme")
+    _checked(_AUTHORITY, b":authority", headers.get(b":authority") or b"")
+
+    if path is not None and path != request_path(scope):
+        _set_path(new, _checked(_PATH, b":path", path))
+
+    if method is not None and "method" in scope:
+        new["method"] = _checked(_METHOD, b":method", method).decode("ascii")
+
+    if scheme is not None and scheme != _scheme(scope):
+        name = _checked(_METHOD, b":scheme", scheme).decode("ascii")
+        websocket = scope["type"] == "websocket"
+        new["scheme"] = _WEBSOCKET_SCHEMES.get(name, name) if websocket else name
 
 
 def _checked(allowed: re.Pattern[bytes], name: bytes, value: bytes) -> bytes:

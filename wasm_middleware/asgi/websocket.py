@@ -7,8 +7,9 @@ A plugin that replies denies the handshake: with its own response where the serv
 
 from __future__ import annotations
 
-from wasm_middleware.asgi.exchange import Exchange, reply_message
-from wasm_middleware.asgi.types import Message, Receive, Scope
+from wasm_middleware.asgi.exchange import Exchange
+from wasm_middleware.asgi.response import reply_messages
+from wasm_middleware.asgi.types import Message, Scope, Send
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 #: RFC 6455, 7.4.1: the policy of this side forbids it.
@@ -24,31 +25,25 @@ class Handshake(Exchange):
         return True
 
     async def _serve(self, scope: Scope) -> None:
-        await self._app(scope, self._receive_through(), self._send)
-
-    def _receive_through(self) -> Receive:
-        if self._message is None:
-            return self._receive
-
-        async def receive() -> Message:
-            message, self._message = self._message, None
-            return message if message is not None else await self._receive()
-
-        return receive
+        # The answer is the application's, from its first message on.
+        self.stream.committed = True
+        receive = self._receive if self.inbox.message is None else self.inbox.receive
+        await self._app(scope, receive, self.send)
 
     async def _send_reply(self, body: bytes) -> None:
-        if self._message is None:
-            await self._receive()
+        # The handshake is only there to be denied once it was received.
+        await self.inbox.receive()
+        start, end = reply_messages(self.stream, body, head=False)
+        self.stream.committed = True
+        await deny(self._scope, self.send, start, end)
+        await self.finish()
 
-        self._stream.committed = True
 
-        if "websocket.http.response" in self._scope.get("extensions", {}):
-            start = reply_message(self._stream, body)
-            await self._send({**start, "type": "websocket.http.response.start"})
-            await self._send(
-                {"type": "websocket.http.response.body", "body": body, "more_body": False}
-            )
-        else:
-            await self._send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
+async def deny(scope: Scope, send: Send, start: Message, end: Message) -> None:
+    """Answer a handshake with a response, or with a close where the server can't send one."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
+        return
 
-        await self._finish()
+    for message in (start, end):
+        await send({**message, "type": f"websocket.{message['type']}"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TypeVar, cast
+from typing import cast
 
 import anyio
 import click
@@ -24,15 +24,14 @@ from wasm_middleware.cli.application import (
 )
 from wasm_middleware.cli.conclusions import advice, bodies, phases_of
 from wasm_middleware.cli.report import CheckReport, EndpointRow, PluginRow, RouteRow
-from wasm_middleware.config import Settings, load_settings
+from wasm_middleware.config import Settings, load_settings, read_module
+from wasm_middleware.engines.module_info import read_module_info
 from wasm_middleware.errors import ConfigError, Diagnostic
 from wasm_middleware.runtime.engines import make_engine
 from wasm_middleware.runtime.generation import Generation, load_generation
 from wasm_middleware.runtime.plugin import LoadedPlugin
 
 __all__ = ["check"]
-
-_T = TypeVar("_T")
 
 
 @click.command()
@@ -126,7 +125,7 @@ def _describe(report: CheckReport, generation: Generation) -> None:
     report.engine = generation.engine.description
 
     for index, plugin in enumerate(generation.plugins.values()):
-        report.plugins.append(_plugin_row(plugin))
+        report.plugins.append(_plugin_row(settings, plugin))
         report.warnings += _plugin_warnings(settings, index, plugin)
 
     for route in settings.routes or ():
@@ -139,8 +138,9 @@ def _describe(report: CheckReport, generation: Generation) -> None:
         report.routes.append(RouteRow("every request", "*", "/*", every.names))
 
 
-def _plugin_row(plugin: LoadedPlugin) -> PluginRow:
+def _plugin_row(settings: Settings, plugin: LoadedPlugin) -> PluginRow:
     inspection, phases = plugin.inspection, phases_of(plugin)
+    info = read_module_info(read_module(plugin.settings, settings.source))
     return PluginRow(
         name=plugin.name,
         path=os.path.relpath(plugin.settings.path),
@@ -148,13 +148,11 @@ def _plugin_row(plugin: LoadedPlugin) -> PluginRow:
         phases=phases,
         bodies=bodies(phases, inspection),
         unknown_imports=[f"{entry.module}.{entry.name}" for entry in inspection.unknown_imports],
-        advice=advice(plugin.settings, phases, plugin.info),
+        advice=advice(plugin.settings, phases, info),
     )
 
 
-def _plugin_warnings(
-    settings: Settings, index: int, plugin: LoadedPlugin
-) -> Iterator[Diagnostic]:
+def _plugin_warnings(settings: Settings, index: int, plugin: LoadedPlugin) -> Iterator[Diagnostic]:
     """Phases that the file asks for and the module can't run."""
     where = ("plugins", index, "phase")
 

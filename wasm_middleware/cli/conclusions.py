@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from wasm_middleware.abi.enums import AbiVersion
 from wasm_middleware.abi.signatures import ENV, HOST_CALLS, WASI_CALLS
 from wasm_middleware.config import PHASES, PluginSettings
 from wasm_middleware.engines.module_info import Import, ModuleInfo
@@ -22,7 +21,6 @@ __all__ = [
     "advice",
     "bodies",
     "expected_signature",
-    "name_of_abi",
     "phases_of",
     "tells_little",
 ]
@@ -31,10 +29,6 @@ _BODY_PHASES: Final = {"on_request_body": "request", "on_response_body": "respon
 #: proxy-wasm-rust-sdk's trait objects keep 32 calls whatever the plugin does; no plugin in Go, C++
 #: or AssemblyScript that was seen imports half as many.
 _NEARLY_ALL: Final = 24
-
-
-def name_of_abi(abi: AbiVersion | None) -> str:
-    return "unknown" if abi is None else str(abi)
 
 
 def phases_of(plugin: LoadedPlugin) -> tuple[str, ...]:
@@ -71,15 +65,24 @@ def advice(settings: PluginSettings, phases: Iterable[str], info: ModuleInfo) ->
     if not seen or "phase" in given or "bodies" in given:
         return ""
 
-    why = (
-        "it imports nearly all host calls, as Rust's SDK makes it, which tells nothing"
-        if tells_little(info)
-        else "proxy_get_buffer_bytes may be there for its configuration alone"
-    )
-    return (
-        f"bodies are passed through it; if it does not look at them, `bodies: false`, or the "
-        f"`phase` that it needs, spares it {' and '.join(seen)} ({why})"
-    )
+    calls = " and ".join(seen)
+
+    if tells_little(info):
+        return (
+            "its imports don't tell whether it looks at bodies, since Rust's SDK imports nearly "
+            f"all host calls; if it does not, `bodies: false` or its `phase` spares it {calls}"
+        )
+
+    if not info.imports_function("proxy_set_buffer_bytes"):
+        return (
+            "it may import proxy_get_buffer_bytes for its configuration alone; if so, "
+            f"`bodies: false` spares it {calls}"
+        )
+
+    if len(seen) > 1:
+        return "if it changes the bodies of requests or of responses alone, name its `phase`"
+
+    return ""
 
 
 def expected_signature(entry: Import) -> str:

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -30,3 +29,253 @@ from wasm_middleware.runtime.engines import make_engine
 from wasm_middleware.runtime.inspection import Inspection, inspect_module
 
 __all__ = ["inspect"]
+
+
+@dataclass(slots=True)
+class _Report:
+    """All that is known of a file; `problems` keep it from being loaded as a plugin."""
+
+    file: str
+    size: int
+    sha256: str
+    kind: str = "not a WebAssembly module"
+    info: ModuleInfo | None = None
+    inspection: Inspection | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.pass_context
+def inspect(context: click.Context, file: Path, form: str) -> None:
+    """Say what a module FILE is: its ABI, its imports and exports, what it does with bodies.
+
+    It is compiled, to be sure that it is valid, but not run.
+
+    \b
+    Exit codes: 0 a plugin, 1 not one that can be loaded, 2 wrong usage.
+    """
+    report = _examine(file)
+
+    if form == "json":
+        output.echo_json(_as_json(report))
+    else:
+        _print(report)
+
+    context.exit(1 if report.problems else 0)
+
+
+def _examine(file: Path) -> _Report:
+    content = file.read_bytes()
+    report = _Report(str(file), len(content), hashlib.sha256(content).hexdigest())
+
+    if is_component(content):
+        report.kind = "component"
+
+    # What `path` in a configuration file would be told.
+    settings = Settings()
+
+    try:
+        read_module(PluginSettings(name="inspected", path=file), settings.source)
+    except ConfigError as error:
+        report.problems += [
+            diagnostic.message + (f" ({diagnostic.hint})" if diagnostic.hint else "")
+            for diagnostic in error.diagnostics
+        ]
+        return report
+
+    try:
+        report.info = read_module_info(content)
+        report.kind = "core module"
+        report.inspection = inspect_module(report.info)
+        report.problems += report.inspection.problems
+        report.problems += _wrong_signatures(report.info)
+        report.notes += _notes(report.info, report.inspection)
+        _compile(settings.engine, content)
+    except ModuleFormatError as error:
+        report.problems.append(str(error))
+
+    return report
+
+
+def _compile(engine_name: str, content: bytes) -> None:
+    engine = make_engine(engine_name)
+
+    try:
+        with output.status("compiling"):
+            engine.compile(content)
+    finally:
+        engine.close()
+
+
+def _wrong_signatures(info: ModuleInfo) -> Iterator[str]:
+    for entry in info.imports:
+        expected = expected_signature(entry)
+
+        if expected:
+            yield (
+                f"it imports {entry.module}.{entry.name} with the type {entry.signature}, but that "
+                f"is {expected}"
+            )
+
+
+def _notes(info: ModuleInfo, inspection: Inspection) -> Iterator[str]:
+    if inspection.reads_bodies and tells_little(info):
+        yield (
+            "it imports nearly all host calls, as Rust's SDK makes it: whether it looks at bodies "
+            "can't be told; if it does not, say `bodies: false` or name its `phase`"
+        )
+
+    if info.memory is not None and info.memory.minimum * PAGE > DEFAULT_MEMORY_LIMIT:
+        yield (
+            f"it begins with {_in_units(info.memory.minimum * PAGE)} of memory: its memory_limit "
+            f"has to be more than the default of {_in_units(DEFAULT_MEMORY_LIMIT)}"
+        )
+
+
+def _phases(inspection: Inspection) -> Sequence[str]:
+    """The phases in which it runs where the file does not choose."""
+    return [
+        phase
+        for phase in PHASES
+        if f"proxy_{phase}" in inspection.callbacks
+        and (inspection.reads_bodies or not phase.endswith("_body"))
+    ]
+
+
+def _mark(entry: Import) -> str:
+    """What to say of an import; nothing where all is well."""
+    if entry.kind is not ExternKind.FUNCTION:
+        return f"a {entry.kind.name.lower()}: can't be given to a plugin"
+
+    if not is_known(entry.module, entry.name):
+        return "unknown: no ABI has it, a call of it is logged"
+
+    expected = expected_signature(entry)
+    return f"wrong type: should be {expected}" if expected else ""
+
+
+def _print(report: _Report) -> None:
+    facts = [
+        ("file", report.file),
+        ("kind", report.kind),
+        ("size", f"{report.size:,} bytes"),
+        ("sha256", report.sha256),
+    ]
+
+    if report.info is not None:
+        facts.append(("memory", _memory(report.info)))
+
+    if report.inspection is not None:
+        phases = _phases(report.inspection)
+        facts += [
+            ("ABI", str(report.inspection.abi or "none")),
+            ("phases", ", ".join(phases) or "none"),
+            ("bodies", bodies(phases, report.inspection)),
+        ]
+
+    for line in output.columns(facts, indent=""):
+        output.echo(line)
+
+    if report.info is not None:
+        _print_imports(report.info)
+        _print_exports(report.info, report.inspection)
+
+    for note in report.notes:
+        output.echo(f"note: {note}")
+
+    for problem in report.problems:
+        output.error(f"{report.file}: {problem}")
+
+
+def _print_imports(info: ModuleInfo) -> None:
+    output.echo()
+    output.echo("imports", style="bold")
+
+    rows = [
+        (f"{entry.module}.{entry.name}", entry.signature, _mark(entry)) for entry in info.imports
+    ]
+
+    for row, line in zip(rows, output.columns(rows), strict=True):
+        output.echo(line, style="yellow" if row[2] else "")
+
+
+def _print_exports(info: ModuleInfo, inspection: Inspection | None) -> None:
+    callbacks = inspection.callbacks if inspection is not None else frozenset()
+    output.echo()
+    output.echo("exports", style="bold")
+    rows = [
+        (
+            export.name,
+            export.signature or export.kind.name.lower(),
+            "callback" if export.name in callbacks else "other",
+        )
+        for export in info.exports
+    ]
+
+    for line in output.columns(sorted(rows, key=lambda row: row[2])):
+        output.echo(line)
+
+    output.echo()
+
+
+def _memory(info: ModuleInfo) -> str:
+    if info.memory is None:
+        return "none"
+
+    minimum, maximum = info.memory.minimum, info.memory.maximum
+    most = "no maximum" if maximum is None else f"at most {_in_units(maximum * PAGE)}"
+    return f"{_in_units(minimum * PAGE)}, {most}"
+
+
+def _in_units(size: int) -> str:
+    return f"{size / MIB:.1f} MiB" if size >= MIB else f"{size // KIB} KiB"
+
+
+def _as_json(report: _Report) -> dict[str, object]:
+    result: dict[str, object] = {
+        "file": report.file,
+        "ok": not report.problems,
+        "kind": report.kind,
+        "size": report.size,
+        "sha256": report.sha256,
+        "problems": report.problems,
+        "notes": report.notes,
+    }
+
+    if report.info is not None and report.inspection is not None:
+        info, inspection = report.info, report.inspection
+        phases = _phases(inspection)
+        result |= {
+            "abi": str(inspection.abi) if inspection.abi else None,
+            "memory": dataclasses.asdict(info.memory) if info.memory else None,
+            "phases": phases,
+            "bodies": bodies(phases, inspection),
+            "reads_bodies": inspection.reads_bodies,
+            "changes_bodies": inspection.changes_bodies,
+            "imports": [_import_as_json(entry) for entry in info.imports],
+            "exports": [
+                {
+                    "name": export.name,
+                    "kind": export.kind.name.lower(),
+                    "type": export.signature,
+                    "callback": export.name in inspection.callbacks,
+                }
+                for export in info.exports
+            ],
+        }
+
+    return result
+
+
+def _import_as_json(entry: Import) -> dict[str, object]:
+    return {
+        "module": entry.module,
+        "name": entry.name,
+        "kind": entry.kind.name.lower(),
+        "type": entry.signature,
+        "known": is_known(entry.module, entry.name),
+        "expected_type": expected_signature(entry) or None,
+    }

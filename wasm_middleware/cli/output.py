@@ -20,7 +20,16 @@ from rich.console import Console
 from wasm_middleware.abi.enums import LogLevel
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS
 
-__all__ = ["columns", "echo", "echo_json", "error", "logging_to_stderr", "status", "warning"]
+__all__ = [
+    "columns",
+    "echo",
+    "echo_json",
+    "error",
+    "logging_to_stderr",
+    "silent_log",
+    "status",
+    "warning",
+]
 
 _LOGGER: Final = "wasm_middleware"
 _GAP: Final = "  "
@@ -47,13 +56,10 @@ def warning(text: str) -> None:
 
 
 def columns(rows: Iterable[Sequence[str]], *, indent: str = _GAP) -> list[str]:
-    """Lines in which the cells of `rows` stand one below the other; the last is as long as it is."""
+    """The lines of a table: the cells of `rows`, one below the other."""
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        (indent + _GAP.join(map(str.ljust, row, widths))).rstrip()
-        for row in cells
-    ]
+    return [(indent + _GAP.join(map(str.ljust, row, widths))).rstrip() for row in cells]
 
 
 @contextmanager
@@ -88,6 +94,17 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(before[0])
         logger.propagate = before[1]
+
+
+@contextmanager
+def silent_log() -> Iterator[None]:
+    """Keep what is logged meanwhile to itself."""
+    logging.disable()
+
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _print(stream: TextIO, text: str, style: str) -> None:

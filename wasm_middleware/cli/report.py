@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wasm_middleware.cli import output
+from wasm_middleware.config import PHASES
 from wasm_middleware.errors import Diagnostic
 
 __all__ = ["CheckReport", "EndpointRow", "PluginRow", "RouteRow"]
@@ -91,7 +92,7 @@ class CheckReport:
         output.echo(f"engine: {self.engine}")
         _heading("plugins")
         rows = [
-            (row.name, f"ABI {row.abi}", f"bodies: {row.bodies}", ", ".join(row.phases) or "never")
+            (row.name, f"ABI {row.abi}", f"bodies: {row.bodies}", _phases(row.phases))
             for row in self.plugins
         ]
 
@@ -132,6 +133,13 @@ class CheckReport:
             "endpoints": [dataclasses.asdict(row) for row in self.endpoints],
             "uncovered": [f"{row.methods} {row.path}" for row in self.uncovered],
         }
+
+
+def _phases(phases: Sequence[str]) -> str:
+    if tuple(phases) == PHASES:
+        return "every phase"
+
+    return ", ".join(phases) or "no phase"
 
 
 def _heading(text: str) -> None:

@@ -24,7 +24,7 @@ PAGE = 65536
 
 _VALUE_TYPES = {0x7F: "i", 0x7E: "I", 0x7D: "f", 0x7C: "F", 0x7B: "v"}
 _VALUE_TYPES |= dict.fromkeys((*range(104, 117), 111, 112), "r")
-_REFERENCES_WITH_HEAP_TYPE = (0x63, 0x64)
+_TYPED_REFERENCES = (0x63, 0x64)
 _FUNCTION_TYPE = 0x60
 
 
@@ -205,9 +205,9 @@ def _read_type(reader: _Reader, sections: _Sections) -> None:
 def _value_type(reader: _Reader) -> str:
     code = reader.byte()
 
-    if code in _REFERENCES_WITH_HEAP_TYPE:
-        reader.number()
-        return "r"
+    # One that may not be null could not be answered by a host that knows nothing of its type.
+    if code in _TYPED_REFERENCES:
+        raise ModuleFormatError("it uses typed references, which no plugin's interface has")
 
     if code not in _VALUE_TYPES:
         raise ModuleFormatError(f"unknown value type 0x{code:02x}")

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
+from wasm_middleware.abi.signatures import CALLBACKS
 from wasm_middleware.engines.module_info import (
     Export,
     ExternKind,
@@ -31,10 +32,17 @@ from wasm_middleware.engines.protocol import (
     InstanceLimits,
     Resolve,
 )
-from wasm_middleware.errors import GuestError, GuestExit, GuestTrap, HostBug, MemoryFault
+from wasm_middleware.errors import (
+    GuestError,
+    GuestExit,
+    GuestMemoryLimit,
+    GuestTrap,
+    HostBug,
+    MemoryFault,
+)
 
 _U32 = 0xFFFF_FFFF
-_SPECIAL_EXPORTS = ("_initialize", "_start", "__main_void")
+_SPECIAL_EXPORTS = ("_initialize", "_start", "main", "__main_void")
 
 
 class NullMemory:
@@ -113,6 +121,8 @@ class NullHost:
 
     def __init__(self, functions: Mapping[str, HostFunction]) -> None:
         self._functions = functions
+        #: What a host function raised: it leaves the guest as it is.
+        self._failure: BaseException | None = None
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         try:
@@ -125,10 +135,17 @@ class NullHost:
                 result = function.call(*arguments)
             except MemoryFault:
                 result = function.fault
+            except BaseException as failure:
+                self._failure = failure
+                raise
 
             return (result or 0) & _U32
 
         return call
+
+    def take_failure(self) -> BaseException | None:
+        failure, self._failure = self._failure, None
+        return failure
 
 
 class NullEngine:
@@ -159,8 +176,12 @@ class NullModule:
 
         for name, method in inspect.getmembers(guest, inspect.isfunction):
             if _is_export(name):
-                parameters = len(inspect.signature(method).parameters) - 1
-                exports.append(Export(name, ExternKind.FUNCTION, "i" * parameters + ">i"))
+                parameters = "i" * (len(inspect.signature(method).parameters) - 1)
+                # Python does not say whether a function has a result; the ABI does.
+                known = CALLBACKS[name].signatures if name in CALLBACKS else ()
+                fitting = [one for one in known if one.startswith(parameters + ">")]
+                signature = fitting[0] if fitting else parameters + ">i"
+                exports.append(Export(name, ExternKind.FUNCTION, signature))
 
         self.info = ModuleInfo(
             size=0,
@@ -174,7 +195,7 @@ class NullModule:
         self, resolve: Resolve, limits: InstanceLimits, timeout: float | None
     ) -> NullInstance:
         if self._guest.memory_size > limits.memory:
-            raise GuestTrap("it begins with more memory than its limit")
+            raise GuestMemoryLimit(f"it begins with more memory than its {limits.memory:,} bytes")
 
         functions = {
             entry.name: resolve(entry.module, entry.name, entry.signature)
@@ -212,8 +233,8 @@ class NullInstance:
                 result = method(*arguments)
                 value = await result if isinstance(result, Coroutine) else result
                 return _u32(value)
-            except Exception as error:
-                raise self._failed(error) from error
+            except BaseException as error:
+                self._fail(error)
             finally:
                 self.entered = False
 
@@ -228,8 +249,8 @@ class NullInstance:
         def call(*arguments: int) -> int:
             try:
                 return _u32(method(*arguments))
-            except Exception as error:
-                raise self._failed(error) from error
+            except BaseException as error:
+                self._fail(error)
 
         return call
 
@@ -246,13 +267,15 @@ class NullInstance:
         count = len(inspect.signature(method).parameters)
         return lambda *arguments: method(*(*arguments, *[0] * count)[:count])
 
-    def _failed(self, error: Exception) -> Exception:
+    def _fail(self, error: BaseException) -> NoReturn:
+        """Raise a trap, or the error itself: of a host function, or of a call that is cancelled."""
         self.poisoned = not (isinstance(error, GuestExit) and error.code == 0)
+        failure = self.guest.host.take_failure()
 
-        if isinstance(error, GuestError | HostBug):
-            return error
+        if failure is error or isinstance(error, GuestError) or not isinstance(error, Exception):
+            raise error
 
-        return GuestTrap(f"it trapped: {error!r}")
+        raise GuestTrap(f"it trapped: {error!r}") from error
 
 
 def _is_export(name: str) -> bool:

@@ -34,9 +34,9 @@ class Context:
         """The map, or None where it does not exist, or not yet."""
         return None
 
-    def may_write(self, map_type: int) -> bool:
-        """Whether a change to that map would still have an effect."""
-        return False
+    def writable_map(self, map_type: int) -> HeaderMap | None:
+        """The map, if a change to it would still have an effect."""
+        return None
 
     def buffer(self, buffer_type: int) -> Buffer | None:
         """The buffer, or None where there is nothing in it at this moment."""

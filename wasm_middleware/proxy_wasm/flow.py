@@ -140,9 +140,13 @@ class Flow:
 
         return lane
 
-    def may_write(self, context: StreamContext) -> bool:
-        """Whether the headers have not yet passed that context, so that a change has an effect."""
-        return self.headers is not None and context in self.contexts[self.position :]
+    def headers_wait_for(self, context: StreamContext) -> bool:
+        """Whether the headers have not yet passed that context."""
+        contexts, position = self.contexts, self.position
+        # Mostly it is the one that is being asked.
+        return position < len(contexts) and (
+            contexts[position] is context or context in contexts[position:]
+        )
 
     def resume(self, context: StreamContext) -> bool:
         """Note that a context wants to go on; False if it does not hold anything back."""

@@ -13,10 +13,11 @@ import functools
 import re
 from collections.abc import Iterable
 
+from wasm_middleware import limits
 from wasm_middleware.abi.pairs import Pair
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_FORBIDDEN_IN_VALUES = re.compile(rb"[\r\n\0]")
+_forbidden_in_values = re.compile(rb"[\r\n\0]").search
 PSEUDO_HEADERS = frozenset((b":authority", b":method", b":path", b":scheme", b":status"))
 
 
@@ -27,6 +28,9 @@ class InvalidHeader(ValueError):
 @functools.lru_cache(maxsize=1024)
 def canonical_name(name: bytes) -> bytes:
     """The name in lower case, `host` as `:authority`; raise `InvalidHeader` if it is no name."""
+    if len(name) > limits.MAX_HEADER_NAME_BYTES:
+        raise InvalidHeader(f"{name[:100]!r}… is too long for a header name")
+
     lower = name.lower()
 
     if not _TOKEN.fullmatch(lower) and lower not in PSEUDO_HEADERS:
@@ -37,7 +41,7 @@ def canonical_name(name: bytes) -> bytes:
 
 def check_value(name: bytes, value: bytes) -> None:
     """Raise `InvalidHeader` for a value that would break out of its line."""
-    if _FORBIDDEN_IN_VALUES.search(value):
+    if _forbidden_in_values(value):
         raise InvalidHeader(f"the value of {name[:100]!r} contains CR, LF or NUL")
 
 
@@ -71,13 +75,14 @@ class HeaderMap:
         """Add one more header; to a pseudo-header, which is there once, after a comma (Envoy)."""
         name = canonical_name(name)
         check_value(name, value)
-        present = self.get(name) if name[:1] == b":" else None
 
-        if present is not None:
-            self.replace(name, present + b"," + value)
+        if name[:1] != b":":
+            self.pairs.append((name, value))
+            self.changed = True
             return
 
-        self._insert(name, value)
+        present = self.get(name)
+        self.replace(name, value if present is None else present + b"," + value)
 
     def replace(self, name: bytes, value: bytes) -> None:
         """Make it the only header of its name; add it if there is none."""
@@ -105,17 +110,20 @@ class HeaderMap:
             self._note_change(name)
 
     def assign(self, pairs: Iterable[Pair]) -> None:
-        """Put other pairs in place of all; pseudo-headers that are not among them stay."""
+        """Put other pairs in place of all; pseudo-headers that are not among them stay.
+
+        Of a pseudo-header that is given twice the first counts, as it does for `get`: a path that
+        was matched must be the path that the application sees.
+        """
         given = [(canonical_name(name), value) for name, value in pairs]
 
         for name, value in given:
             check_value(name, value)
 
-        names = {name for name, _ in given}
-        kept = [pair for pair in self.pairs if pair[0][:1] == b":" and pair[0] not in names]
-        pseudo = [pair for pair in given if pair[0][:1] == b":"]
+        pseudo = dict(pair for pair in self.pairs if pair[0][:1] == b":")
+        pseudo |= dict(pair for pair in reversed(given) if pair[0][:1] == b":")
         plain = [pair for pair in given if pair[0][:1] != b":"]
-        self.pairs = kept + pseudo + plain
+        self.pairs = [*pseudo.items(), *plain]
         self.changed = self.pseudo_changed = True
 
     def _insert(self, name: bytes, value: bytes) -> None:

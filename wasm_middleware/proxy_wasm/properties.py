@@ -55,6 +55,7 @@ def _header(context: StreamContext, path: Path) -> bytes | None:
         return None
 
     name = path[2].lower()
+    name = b":authority" if name == b"host" else name
     values = [value for found, value in flow.headers.pairs if found == name]
     return b",".join(values) if values else None
 
@@ -118,17 +119,22 @@ def _headers_size(headers: HeaderMap | None) -> int | None:
     return sum(len(name) + len(value) for name, value in headers.pairs)
 
 
+def _number(text: bytes | None) -> int | None:
+    """A header's value as a number that fits into 64 bits, if it is one."""
+    return int(text) if text is not None and text.isdigit() and len(text) < 19 else None
+
+
 def _request_size(context: StreamContext) -> int:
     """The body's size: what the client said, else what has been seen of it."""
     request = context.stream.request
     declared = request.headers.get(b"content-length") if request.headers is not None else None
-    return int(declared) if declared is not None and declared.isdigit() else request.bytes_seen
+    size = _number(declared)
+    return request.bytes_seen if size is None else size
 
 
 def _response_code(context: StreamContext) -> int | None:
     headers = context.stream.response.headers
-    status = headers.get(b":status") if headers is not None else None
-    return int(status) if status is not None and status.isdigit() else None
+    return _number(headers.get(b":status") if headers is not None else None)
 
 
 def _response_details(context: StreamContext) -> str | None:
@@ -142,8 +148,7 @@ def _response_details(context: StreamContext) -> str | None:
 
 def _grpc_status(context: StreamContext) -> int | None:
     headers = context.stream.response.headers
-    status = headers.get(b"grpc-status") if headers is not None else None
-    return int(status) if status is not None and status.isdigit() else None
+    return _number(headers.get(b"grpc-status") if headers is not None else None)
 
 
 def _address(which: str) -> Attribute:

@@ -10,7 +10,10 @@ from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 _NO_BODY = frozenset((204, 304))
-_LOWEST_STATUS, _HIGHEST_STATUS = 200, 599
+#: What is the host's to say.
+_FRAMING = (b":status", b"content-length", b"transfer-encoding")
+#: What a local reply may have: the rest is not final, or no status.
+LOWEST_STATUS, HIGHEST_STATUS = 200, 599
 
 #: Envoy's `Grpc::Utility::httpToGrpcStatus`.
 _GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
@@ -36,14 +39,13 @@ class LocalReply:
         said, and text without a type is text/plain (Envoy). A gRPC request gets its status in
         headers: clients of gRPC look nowhere else.
         """
-        status = self.status if _LOWEST_STATUS <= self.status <= _HIGHEST_STATUS else 500
+        status = self.status if LOWEST_STATUS <= self.status <= HIGHEST_STATUS else 500
 
         if grpc:
             return self._grpc_pairs(status), b""
 
         body = b"" if status in _NO_BODY else self.body[: limits.MAX_LOCAL_RESPONSE_BYTES]
-        replaced = (b"content-length", b":status")
-        headers = [pair for pair in self.headers if pair[0] not in replaced]
+        headers = [pair for pair in self.headers if pair[0] not in _FRAMING]
 
         if body and not any(name == b"content-type" for name, _ in headers):
             headers.append((b"content-type", b"text/plain"))
@@ -68,7 +70,7 @@ class LocalReply:
         if self.body:
             pairs.append((b"grpc-message", quote(self.body, safe=" !\"#$&'()*+,/:;<=>?@").encode()))
 
-        dropped = (b":status", b"content-type", b"grpc-status", b"grpc-message", b"content-length")
+        dropped = (*_FRAMING, b"content-type", b"grpc-status", b"grpc-message")
         return pairs + [pair for pair in self.headers if pair[0] not in dropped]
 
 

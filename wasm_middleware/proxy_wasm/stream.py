@@ -122,10 +122,15 @@ class StreamContext(Context):
 
         return None
 
-    def may_write(self, map_type: int) -> bool:
-        response = map_type == MapType.HTTP_RESPONSE_HEADERS
-        flow = self.stream.response if response else self.stream.request
-        return flow.may_write(self)
+    def writable_map(self, map_type: int) -> HeaderMap | None:
+        if map_type == MapType.HTTP_REQUEST_HEADERS:
+            flow = self.stream.request
+        elif map_type == MapType.HTTP_RESPONSE_HEADERS:
+            flow = self.stream.response
+        else:
+            return None
+
+        return flow.headers if flow.headers_wait_for(self) else None
 
     def buffer(self, buffer_type: int) -> Buffer | None:
         if buffer_type > BufferType.HTTP_RESPONSE_BODY:
@@ -303,8 +308,16 @@ class Stream:
         self._interrupt(reply)
 
     def close(self, context: StreamContext) -> None:
-        """End the stream at once: ASGI can't reset one, so it is a bare 503, or cut."""
-        self.failed(context, GuestError("it closed the stream", plugin=context.plugin.name))
+        """End the stream at once: ASGI can't reset one, so it is a bare 503, or cut.
+
+        It is what the plugin wants and no failure, so `fail_open` does not come into it.
+        """
+        if self.committed and not self.finished:
+            self.aborted = GuestError("it closed the stream", plugin=context.plugin.name)
+            self.interrupted = True
+            self.wake()
+        else:
+            self.send_local_response(context, LocalReply(503, details="closed"))
 
     def failed(self, context: StreamContext, error: GuestError) -> int:
         """Apply the failure policy; the action that the failed call counts as."""

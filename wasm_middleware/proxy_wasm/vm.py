@@ -17,6 +17,8 @@ Host calls never call the guest, with one exception: its allocator, through `giv
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import NoReturn, cast
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel, Status
@@ -28,6 +30,13 @@ from wasm_middleware.proxy_wasm.ports import Guest, GuestFunction, Memory, Servi
 
 _MAX_ID = 0xFFFF_FFFF
 _LOST = "its instance failed in another call"
+
+
+class _NoMemoryYet:
+    """The memory of a guest that is being instantiated: host calls can't reach it."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise MemoryFault("the instance is still being made")
 
 
 class Callbacks:
@@ -101,6 +110,9 @@ class Vm:
         }
         #: Milliseconds, as the guest asked for; 0 is off.
         self.tick_period = 0
+        # Until there is an instance: its start function may make host calls.
+        self.memory = cast(Memory, _NoMemoryYet())
+        self._allocate: Callable[..., int] | None = None
         self._last_id = 0
         self._allocating = False
         #: What the guest has printed of a line that it has not ended yet.
@@ -164,19 +176,25 @@ class Vm:
         root = RootContext(self, self.new_id(), config)
         self.contexts[root.id] = root
         self.guest.set_timeout(limits.START_TIMEOUT)
+
+        try:
+            await self._start_root(root, first=first)
+        finally:
+            self.guest.set_timeout(self.plugin.timeout)
+
+        self.roots[config] = root
+        return root
+
+    async def _start_root(self, root: RootContext, *, first: bool) -> None:
         create = self.callbacks.context_create
 
         if create is not None:
             await self.enter(root, create, "on_context_create", root.id, 0)
 
         if first:
-            size = len(self.plugin.vm_config)
-            await self._ask(root, "proxy_on_vm_start", size)
+            await self._ask(root, "proxy_on_vm_start", len(self.plugin.vm_config))
 
-        await self._ask(root, "proxy_on_configure", len(config))
-        self.guest.set_timeout(self.plugin.timeout)
-        self.roots[config] = root
-        return root
+        await self._ask(root, "proxy_on_configure", len(root.config))
 
     async def _ask(self, root: RootContext, name: str, size: int) -> None:
         function = self.guest.function(name) if self.plugin.allows(name) else None
@@ -245,6 +263,11 @@ class Vm:
             return await function(*arguments)
         except GuestError as error:
             error.plugin, error.phase = self.plugin.name, phase
+
+            # It has left its callback half-way through; only a `main` may end like that.
+            if isinstance(error, GuestExit) and context is not None:
+                self.guest.close()
+
             raise
         except Exception as error:
             self.plugin.logger.exception(
@@ -294,9 +317,19 @@ class Vm:
 
         return address
 
+    def read_at_most(self, address: int, size: int, most: int) -> bytes:
+        """The first `most` bytes of what a guest hands over; all of it must be there."""
+        self.memory.read(address + size, 0)
+        return self.memory.read(address, min(size, most))
+
     def read_log(self, address: int, size: int) -> bytes:
         """A guest's log line, as much of it as is written."""
-        return self.memory.read(address, min(size, limits.MAX_LOG_BYTES))
+        most = limits.MAX_LOG_BYTES
+
+        if size <= most:
+            return self.memory.read(address, size)
+
+        return self.read_at_most(address, size, most) + b" [%d bytes more]" % (size - most)
 
     def log_guest(self, level: LogLevel, text: bytes) -> None:
         """Write what the guest said, if its plugin's log level lets it.

@@ -32,15 +32,16 @@ def fd_write(vm: Vm, fd: int, iovecs: int, count: int, ret_written: int) -> int:
 
     memory = vm.memory
     parts = []
-    size = 0
+    room = limits.MAX_LOG_BYTES
 
     for index in range(count):
         address = memory.read_u32(iovecs + 8 * index)
         length = memory.read_u32(iovecs + 8 * index + 4)
-        parts.append(memory.read(address, min(length, limits.MAX_LOG_BYTES)))
-        size += length
+        parts.append(memory.read(address, min(length, room)))
+        room = max(room - length, 0)
 
-    memory.write_u32(ret_written, size & 0xFFFF_FFFF)
+    # Of more than a log line takes, a part is written: libraries then come again with the rest.
+    memory.write_u32(ret_written, limits.MAX_LOG_BYTES - room)
     level = LogLevel.INFO if fd == _STDOUT else LogLevel.ERROR
     vm.print(level, b"".join(parts))
     return Errno.SUCCESS
@@ -75,7 +76,8 @@ def random_get(vm: Vm, buffer: int, size: int) -> int:
 
 
 def _environment(vm: Vm) -> list[bytes]:
-    return [f"{key}={value}".encode() + b"\0" for key, value in vm.plugin.environment]
+    entries = (f"{key}={value}\0" for key, value in vm.plugin.environment)
+    return [entry.encode("utf-8", "surrogateescape") for entry in entries]
 
 
 def environ_sizes_get(vm: Vm, ret_count: int, ret_size: int) -> int:

@@ -33,6 +33,7 @@ class Chain:
     wants_response_body: bool
     may_change_request_body: bool
     may_change_response_body: bool
+    plugins: frozenset[LoadedPlugin]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -40,6 +41,9 @@ class Chain:
 
     def without(self, plugins: frozenset[LoadedPlugin]) -> Chain:
         """The chain less the plugins that the request has passed already."""
+        if self.plugins.isdisjoint(plugins):
+            return self
+
         return make_chain([link for link in self.links if link.plugin not in plugins], self.route)
 
     def extended(self, links: Sequence[Link]) -> Chain:
@@ -67,6 +71,7 @@ def _chain(links: tuple[Link, ...], route: str) -> Chain:
         wants_response_body=any(plugin.wants_response_body for plugin in plugins),
         may_change_request_body=any(plugin.may_change_request_body for plugin in plugins),
         may_change_response_body=any(plugin.may_change_response_body for plugin in plugins),
+        plugins=frozenset(plugins),
     )
 
 

@@ -1,9 +1,10 @@
 """A generation: one configuration, loaded. Immutable but for its plugins' instances.
 
 Loading compiles each module on a worker thread and starts its instances. Every plugin is tried, so
-that one start shows what is wrong with all of them. A plugin that can't be loaded or started fails
-the whole with a `ConfigError` that points at its entry, unless it is `fail_open`: then the service
-starts without it, and it is tried again when requests come.
+that one start shows what is wrong with all of them. A module that can't be loaded is a mistake in
+the file and fails the whole with a `ConfigError` that points at its entry. So does a plugin that
+would not start, unless it is `fail_open`: then the service starts without it, and it is tried again
+when requests come.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
+import anyio
 import anyio.to_thread
 
 from wasm_middleware.config import PluginSettings, RouteSettings, Settings, read_module
@@ -99,26 +101,30 @@ async def load_generation(settings: Settings, engine: Engine) -> Generation:
     plugins: list[LoadedPlugin] = []
     mistakes: list[Diagnostic] = []
 
-    for index, entry in enumerate(settings.plugins):
-        try:
-            plugin = await _load_plugin(settings, entry, engine, services)
-            plugins.append(plugin)
-            await _start_plugin(plugin)
-        except ConfigError as error:
-            mistakes.extend(error.diagnostics)
-        except PluginLoadError as error:
-            where = ("plugins", index)
-            message = f"plugin {error.plugin!r}: {error.reason}"
-            mistakes.append(settings.source.diagnostic(where, message, error.hint))
+    try:
+        for index, entry in enumerate(settings.plugins):
+            try:
+                plugin = await _load_plugin(settings, entry, engine, services)
+                plugins.append(plugin)
+                await _start_plugin(plugin)
+            except ConfigError as error:
+                mistakes.extend(error.diagnostics)
+            except PluginLoadError as error:
+                where = ("plugins", index)
+                message = f"plugin {error.plugin!r}: {error.reason}"
+                mistakes.append(settings.source.diagnostic(where, message, error.hint))
 
-    if mistakes:
-        for plugin in plugins:
-            await plugin.close()
+        if mistakes:
+            raise ConfigError(mistakes)
+
+        return Generation(settings, engine, plugins)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            for plugin in plugins:
+                await plugin.close()
 
         engine.close()
-        raise ConfigError(mistakes)
-
-    return Generation(settings, engine, plugins)
+        raise
 
 
 async def _load_plugin(

@@ -177,7 +177,10 @@ class _Rule(Generic[T]):
         plain = canonical_path(body)
         self.verbatim = body, star
         self.canonical = ("" if star and plain == "/" else plain), star
-        self.segments = [re.compile(_expression(one) + r"\Z") for one in plain.split("/")[1:]]
+        #: None is a placeholder.
+        self.segments = [
+            None if _PLACEHOLDER.fullmatch(one) else one for one in plain.split("/")[1:]
+        ]
 
     def serves(self, method: str) -> bool:
         return self.methods is None or method in self.methods
@@ -185,27 +188,33 @@ class _Rule(Generic[T]):
     def may_fold(self) -> bool:
         # A mount and what is mounted there would have to begin alike; most patterns say by
         # themselves that this can't be.
-        first, *others = (expression.pattern for expression in self.segments)
-        return any(first == one or "[^/]+" in first + one for one in others)
+        first, *others = self.segments
+        return any(first is None or one is None or first == one for one in others)
 
-    def folds_onto(self, path: str, start: int = 0) -> bool:
+    def folds_onto(self, segments: Sequence[str], mountable: int, start: int = 0) -> bool:
         """Whether nested mounts, each given the whole path, could find the rule on it.
 
         The rule's segments from `start` are cut in two at each place: a mount that begins the
-        path, and what is mounted there, which is matched on the whole path again.
+        path, and what is mounted there, which is matched on the whole path again. A mount needs a
+        slash after it, so it begins at most `mountable` of the path's segments.
         """
-        segments = path.rstrip("/").split("/")[1:]
-        # A mount needs a slash after it.
-        mountable = segments if path.endswith("/") else segments[:-1]
+        wanted = self.segments
 
-        for cut in range(start + 1, len(self.segments)):
-            if not _begin(self.segments[start:cut], mountable):
+        for cut in range(start + 1, len(wanted)):
+            if cut - start > mountable or not _fits(wanted[cut - 1], segments[cut - start - 1]):
                 return False
 
-            rest = self.segments[cut:]
-            fits = self.verbatim[1] or len(rest) == len(segments)
+            # What is mounted begins with the path's first segment, too.
+            if not _fits(wanted[cut], segments[0]):
+                continue
 
-            if (fits and _begin(rest, segments)) or self.folds_onto(path, cut):
+            rest = wanted[cut:]
+            enough = self.verbatim[1] or len(rest) == len(segments)
+
+            if enough and len(rest) <= len(segments) and all(map(_fits, rest, segments)):
+                return True
+
+            if self.folds_onto(segments, mountable, cut):
                 return True
 
         return False
@@ -217,8 +226,9 @@ class _MethodTable(Generic[T]):
     __slots__ = ("_canonical", "_every", "_exact", "_folding", "_values", "_verbatim")
 
     def __init__(self, rules: Sequence[_Rule[T]]) -> None:
-        self._values = [(rule.value,) for rule in rules]
         self._every = tuple(rule.value for rule in rules)
+        # By the numbers that `_finder` counts.
+        self._values: list[tuple[T, ...]] = [(), *((rule.value,) for rule in rules)]
         self._folding = [rule for rule in rules if rule.may_fold()]
         self._verbatim = _finder([rule.verbatim for rule in rules])
         plain = all(rule.canonical == rule.verbatim for rule in rules)
@@ -240,38 +250,34 @@ class _MethodTable(Generic[T]):
         if not plain or self._canonical is not None:
             return self._spellings(path)
 
-        index = self._verbatim(path)
-        return () if index is None else self._values[index]
+        match = self._verbatim(path)
+        return () if match is None else self._values[match.lastindex or 0]
 
     def _spellings(self, path: str) -> tuple[T, ...]:
         if path.endswith("\n") or (path and path[0] != "/"):
             return self._every
 
-        found = [self._verbatim(path), (self._canonical or self._verbatim)(canonical_path(path))]
-        return tuple(self._every[index] for index in dict.fromkeys(found) if index is not None)
+        plain = self._canonical or self._verbatim
+        matches = self._verbatim(path), plain(canonical_path(path))
+        found = dict.fromkeys(match.lastindex or 0 for match in matches if match)
+        return tuple(value for number in found for value in self._values[number])
 
     def folded(self, path: str) -> tuple[T, ...]:
         if not self._folding:
             return ()
 
-        return tuple(rule.value for rule in self._folding if rule.folds_onto(path))
+        segments = path.rstrip("/").split("/")[1:]
+        mountable = len(segments) - (not path.endswith("/"))
+        return tuple(rule.value for rule in self._folding if rule.folds_onto(segments, mountable))
 
 
-def _finder(patterns: Sequence[tuple[str, bool]]) -> Callable[[str], int | None]:
-    """Compile patterns to one search that returns the first that matches, by number."""
-    if not patterns:
-        return lambda path: None
-
+def _finder(patterns: Sequence[tuple[str, bool]]) -> Callable[[str], re.Match[str] | None]:
+    """Compile patterns to one search; `lastindex` of a match counts, from 1, which one it was."""
     # DOTALL, and fullmatch rather than `$`: no character ends a path early. The empty group after
     # each alternative tells by its number which one it was.
-    alternatives = (_expression(body) + ("(?:/.*)?" if star else "") for body, star in patterns)
-    fullmatch = re.compile("|".join(f"{one}()" for one in alternatives), re.DOTALL).fullmatch
-
-    def find(path: str) -> int | None:
-        found = fullmatch(path)
-        return None if found is None or found.lastindex is None else found.lastindex - 1
-
-    return find
+    alternatives = [_expression(body) + ("(?:/.*)?" if star else "") for body, star in patterns]
+    expression = "|".join(f"{one}()" for one in alternatives) or "(?!)"
+    return re.compile(expression, re.DOTALL).fullmatch
 
 
 def _expression(body: str) -> str:
@@ -283,11 +289,8 @@ def _is_exact(pattern: tuple[str, bool]) -> bool:
     return not star and "{" not in body
 
 
-def _begin(expressions: Sequence[re.Pattern[str]], segments: Sequence[str]) -> bool:
-    if len(expressions) > len(segments):
-        return False
-
-    return all(one.match(text) for one, text in zip(expressions, segments, strict=False))
+def _fits(wanted: str | None, segment: str) -> bool:
+    return wanted is None or wanted == segment
 
 
 def _with_head(methods: Collection[str]) -> frozenset[str]:

@@ -15,11 +15,13 @@ import logging
 import time
 from collections.abc import Sequence
 
+import anyio
+
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import AbiVersion, LogLevel
 from wasm_middleware.config import PluginSettings
-from wasm_middleware.engines.protocol import InstanceLimits, Module
-from wasm_middleware.errors import GuestError, PluginLoadError, WasmMiddlewareError
+from wasm_middleware.engines.protocol import Instance, InstanceLimits, Module
+from wasm_middleware.errors import GuestError, PluginLoadError
 from wasm_middleware.proxy_wasm.hostcalls import resolve
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
 from wasm_middleware.proxy_wasm.ports import Services
@@ -51,7 +53,8 @@ class LoadedPlugin:
         self._vms: list[Vm] = []
         self._next = 0
         self._retry_at = 0.0
-        self._last_error: WasmMiddlewareError | None = None
+        self._last_error: PluginLoadError | None = None
+        self._lock: anyio.Lock | None = None
 
         if self.inspection.problems:
             raise PluginLoadError(self.name, "; ".join(self.inspection.problems))
@@ -109,31 +112,51 @@ class LoadedPlugin:
 
         Raises `PluginLoadError`.
         """
+        if self._lock is None:
+            self._lock = anyio.Lock()
+
+        async with self._lock:
+            broken = [index for index, vm in enumerate(self._vms) if vm.guest.poisoned]
+
+            # Somebody may have replaced it in the meantime.
+            if broken or not self._vms:
+                await self._try_to_replace(broken)
+
+            vm = next((vm for vm in self._vms if not vm.guest.poisoned), None)
+
+        if vm is None:
+            assert self._last_error is not None
+            raise self._last_error.with_traceback(None)
+
+        return vm
+
+    async def _try_to_replace(self, broken: Sequence[int]) -> None:
+        """Start an instance in the place of the first that is broken, once a second at most."""
         if self._last_error is not None and time.monotonic() < self._retry_at:
-            raise self._last_error
+            return
 
         try:
             vm = await self._spawn()
         except PluginLoadError as error:
             self._last_error = error
             self._retry_at = time.monotonic() + _RETRY_INTERVAL
-            raise
+            self.plugin.logger.error("%s", error)
+            return
 
         self._last_error = None
 
-        for index, old in enumerate(self._vms):
-            if old.guest.poisoned:
-                self._vms[index] = vm
-                old.guest.close()
-                self.plugin.logger.info("plugin %r: a failed instance was replaced", self.name)
-                return vm
-
-        self._vms.append(vm)
-        return vm
+        if broken:
+            self._vms[broken[0]].guest.close()
+            self._vms[broken[0]] = vm
+            self.plugin.logger.info("plugin %r: a failed instance was replaced", self.name)
+        else:
+            self._vms.append(vm)
 
     async def _spawn(self) -> Vm:
         vm = Vm(self.plugin, self.services)
         allowed = InstanceLimits(self.settings.memory_limit, limits.MAX_TABLE_ELEMENTS)
+
+        guest: Instance | None = None
 
         try:
             guest = self._module.instantiate(
@@ -144,7 +167,13 @@ class LoadedPlugin:
 
             for config in self._configs:
                 await vm.add_root(config)
-        except GuestError as error:
+        except BaseException as error:
+            if guest is not None:
+                guest.close()
+
+            if not isinstance(error, GuestError):
+                raise
+
             phase = f" in {error.phase}" if error.phase else ""
             reason = f"it failed{phase} while it started: {error.reason}"
             raise PluginLoadError(self.name, reason) from error

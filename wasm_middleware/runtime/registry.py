@@ -10,7 +10,9 @@ The registry is filled when a server starts (after any fork), never at import.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import anyio
 
 from wasm_middleware.config import Settings
 from wasm_middleware.engines.protocol import Engine
@@ -33,24 +35,29 @@ class Registry:
 
     def __init__(self) -> None:
         self._shared: dict[Key, _Shared] = {}
+        self._loading: dict[Key, anyio.Event] = {}
 
     async def acquire(
         self, key: Key, settings: Settings, make_engine: Callable[[], Engine]
     ) -> Generation:
         """The generation of a key, loaded if nobody holds it; raises `ConfigError`.
 
-        Two that load at once both load: the later one then lets go of its own.
+        Of those who come while it is loaded, all get it; if that fails, each tries by itself.
         """
+        while key in self._loading:
+            await self._loading[key].wait()
+
         shared = self._shared.get(key)
 
         if shared is None:
-            generation = await load_generation(settings, make_engine())
-            shared = self._shared.get(key)
+            self._loading[key] = loaded = anyio.Event()
 
-            if shared is None:
+            try:
+                generation = await load_generation(settings, make_engine())
                 shared = self._shared[key] = _Shared(generation)
-            else:
-                await generation.close()
+            finally:
+                del self._loading[key]
+                loaded.set()
 
         shared.holders += 1
         return shared.generation
@@ -69,9 +76,23 @@ class Registry:
             await shared.generation.close()
 
 
-def file_key(path: str, overrides: dict[str, object]) -> Key:
-    """The key of a configuration file: its real path, and what overrides it."""
-    return (os.path.realpath(path), tuple(sorted((k, repr(v)) for k, v in overrides.items())))
+def config_key(
+    config: str | os.PathLike[str] | Mapping[str, object] | Settings,
+    settings: Settings,
+    overrides: Mapping[str, object],
+) -> Key:
+    """The key of a configuration and what overrides it.
+
+    A file is its real path and a dict what is written in it, in its folder. Settings are the
+    object, which whoever is loaded from it keeps alive.
+    """
+    if isinstance(config, Settings):
+        return ("settings", id(settings))
+
+    if isinstance(config, Mapping):
+        return ("dict", repr(config), settings.source.folder, repr(overrides))
+
+    return ("file", os.path.realpath(config), repr(overrides))
 
 
 #: The one of this process.

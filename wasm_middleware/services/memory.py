@@ -73,11 +73,13 @@ class MemoryQueues:
         if queue not in self._queues:
             return False
 
-        if self._sizes[queue] + len(value) > limits.MAX_QUEUE_BYTES:
+        size = len(value) + limits.QUEUE_MESSAGE_OVERHEAD
+
+        if self._sizes[queue] + size > limits.MAX_QUEUE_BYTES:
             raise StoreFull(f"the queue holds {limits.MAX_QUEUE_BYTES} bytes already")
 
         self._queues[queue].append(value)
-        self._sizes[queue] += len(value)
+        self._sizes[queue] += size
         return True
 
     def dequeue(self, queue: int) -> bytes | None:
@@ -87,5 +89,5 @@ class MemoryQueues:
             return None
 
         value = waiting.popleft()
-        self._sizes[queue] -= len(value)
+        self._sizes[queue] -= len(value) + limits.QUEUE_MESSAGE_OVERHEAD
         return value

@@ -8,6 +8,7 @@ boundary is a `Binding`; see `binding`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import cast
@@ -15,15 +16,25 @@ from typing import cast
 import wasmtime
 
 from wasm_middleware import limits
-from wasm_middleware.engines.module_info import ModuleFormatError, ModuleInfo, read_module_info
+from wasm_middleware.engines.module_info import (
+    Import,
+    ModuleFormatError,
+    ModuleInfo,
+    read_module_info,
+)
 from wasm_middleware.engines.protocol import (
     GuestFunction,
     InnerFunction,
     InstanceLimits,
-    Memory,
     Resolve,
 )
-from wasm_middleware.engines.wasmtime.binding import Binding, Boundary, Caller, Crossing
+from wasm_middleware.engines.wasmtime.binding import (
+    Binding,
+    Boundary,
+    Caller,
+    Crossing,
+    GuestMemory,
+)
 from wasm_middleware.engines.wasmtime.epoch import TICK, EpochClock
 from wasm_middleware.engines.wasmtime.selftest import choose_binding
 from wasm_middleware.errors import (
@@ -35,6 +46,7 @@ from wasm_middleware.errors import (
     HostBug,
     MemoryFault,
 )
+from wasm_middleware.limits import MAX_TABLES
 
 _FOR_EVER = 1 << 40
 _NO_MEMORY_LEFT = 0.75
@@ -63,7 +75,7 @@ class WasmtimeEngine:
         try:
             module = wasmtime.Module(self._engine, wasm)
         except wasmtime.WasmtimeError as error:
-            raise ModuleFormatError(_first_line(str(error))) from error
+            raise ModuleFormatError(_cause(str(error))) from error
 
         return WasmtimeModule(self._engine, self._binding, self._clock, module, info)
 
@@ -94,15 +106,26 @@ class WasmtimeModule:
     ) -> None:
         self.info = info
         self._engine, self._binding, self._clock, self._module = engine, binding, clock, module
+        # By position: a module may import one name twice, with two types.
+        self._imports = [
+            (entry, declared.type)
+            for entry, declared in zip(info.imports, module.imports, strict=True)
+        ]
 
     def instantiate(
         self, resolve: Resolve, limits: InstanceLimits, timeout: float | None
     ) -> WasmtimeInstance:
         store = wasmtime.Store(self._engine)
-        store.set_limits(memory_size=limits.memory, table_elements=limits.table_elements)
+        store.set_limits(
+            memory_size=limits.memory,
+            table_elements=limits.table_elements,
+            memories=1,
+            tables=MAX_TABLES,
+        )
         boundary = Boundary()
         imports = [
-            self._host_function(store, boundary, resolve, entry) for entry in self._module.imports
+            self._host_function(store, boundary, resolve, entry, type_)
+            for entry, type_ in self._imports
         ]
         instance = WasmtimeInstance(self.info, store, self._binding, self._clock, boundary, limits)
         instance.set_timeout(timeout)
@@ -114,20 +137,14 @@ class WasmtimeModule:
         store: wasmtime.Store,
         boundary: Boundary,
         resolve: Resolve,
-        entry: wasmtime.ImportType,
+        entry: Import,
+        type_: object,
     ) -> wasmtime.Func:
-        name = entry.name or ""
+        if not isinstance(type_, wasmtime.FuncType):
+            raise GuestTrap(f"it imports {entry.module}.{entry.name}, which is not a function")
 
-        for known in self.info.imports:
-            if (known.module, known.name) == (entry.module, name) and isinstance(
-                entry.type, wasmtime.FuncType
-            ):
-                function = resolve(known.module, known.name, known.signature)
-                return self._binding.host_function(
-                    store, entry.type, known.signature, function, boundary
-                )
-
-        raise GuestTrap(f"it imports {entry.module}.{name}, which is not a function")
+        function = resolve(entry.module, entry.name, entry.signature)
+        return self._binding.host_function(store, type_, entry.signature, function, boundary)
 
 
 class WasmtimeInstance:
@@ -143,7 +160,7 @@ class WasmtimeInstance:
         limits: InstanceLimits,
     ) -> None:
         self.poisoned = False
-        self.memory: Memory = _NoMemory()
+        self.memory: GuestMemory = _NoMemory()
         self._info, self._store, self._binding, self._clock = info, store, binding, clock
         self._boundary, self._limits = boundary, limits
         self._set_deadline = binding.set_deadline(store)
@@ -158,9 +175,13 @@ class WasmtimeInstance:
 
     def set_timeout(self, seconds: float | None) -> None:
         self._timeout = seconds
-        # Two ticks more: the deadline may have been set, and may end, within a tick.
-        self._ticks = _FOR_EVER if seconds is None else math.ceil(seconds / TICK) + 2
+        self._ticks = _FOR_EVER
         self._set_at = -1
+
+        if seconds is not None:
+            # Two ticks more: the deadline may have been set, and may end, within a tick.
+            self._ticks = math.ceil(seconds / TICK) + 2
+            self._clock.longest = max(self._clock.longest, self._ticks)
 
     def start(self, module: wasmtime.Module, imports: list[wasmtime.Func]) -> None:
         """Instantiate, which runs the module's start function."""
@@ -230,7 +251,7 @@ class WasmtimeInstance:
     def close(self) -> None:
         self.poisoned = True
         self._exports = None
-        self.memory = _NoMemory()
+        self.memory.close()
         self._store.close()
         self._imports.clear()
 
@@ -268,7 +289,7 @@ class WasmtimeInstance:
         if code is wasmtime.TrapCode.INTERRUPT and self._timeout is not None:
             return GuestTimeout(f"it ran for longer than its timeout of {self._timeout * 1e3:g} ms")
 
-        reason = _first_line(str(crossing))
+        reason = _cause(str(crossing))
         used, allowed = self.memory.size, self._limits.memory
 
         # The limiter lets `memory.grow` answer -1; how a guest takes that is its own affair, and
@@ -303,14 +324,15 @@ class _NoMemory:
 
     write_u64 = write_u32
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
-def _first_line(text: str) -> str:
-    """wasmtime's message less its backtrace."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    causes = [line for line in lines if line.startswith(("0:", "1:")) or "wasm trap:" in line]
-    return (causes[-1] if "wasm trap:" in text and causes else lines[0] if lines else "unknown")[
-        : limits.MAX_NAME_IN_MESSAGE
-    ]
+
+def _cause(text: str) -> str:
+    """wasmtime's message less its backtrace: the last of the causes that it lists, if any."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["unknown"]
+    cause = lines[-1] if "Caused by:" in lines else lines[0]
+    return re.sub(r"^\d+: ", "", cause)[: limits.MAX_NAME_IN_MESSAGE]
 
 
 def _frames(trap: wasmtime.Trap | None) -> str:

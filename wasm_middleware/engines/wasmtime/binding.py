@@ -43,6 +43,13 @@ class Crossing(Exception):
         super().__init__(message)
 
 
+class GuestMemory(Memory, Protocol):
+    """Memory that lives in a store."""
+
+    def close(self) -> None:
+        """Be empty from now on: the store is going away, whoever still holds this."""
+
+
 class Binding(Protocol):
     """One way of calling wasmtime."""
 
@@ -61,7 +68,7 @@ class Binding(Protocol):
     def caller(self, store: wasmtime.Store, function: wasmtime.Func, signature: str) -> Caller:
         """Make a callable of an exported function that takes i32 values."""
 
-    def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> Memory:
+    def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> GuestMemory:
         """Give access to a guest's memory."""
 
     def set_deadline(self, store: wasmtime.Store) -> Callable[[int], None]:

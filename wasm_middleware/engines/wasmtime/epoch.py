@@ -2,7 +2,8 @@
 
 wasmtime compares a counter, the engine's epoch, with each store's deadline at every loop and
 function entry of the guest. A thread increments the epoch about once a millisecond. It ticks only
-while guests run: after a second in which no call began it parks, and the next call wakes it.
+while guests run: after the longest deadline there is, and a second more, in which no call began it
+parks, and the next call wakes it.
 
 The thread never catches up for ticks that came late. A deadline is therefore never early by more
 than a tick, and late by what the thread was late: on a busy interpreter that is a few ms.
@@ -21,9 +22,9 @@ _IDLE_TICKS = 1_000
 
 
 class EpochClock:
-    """Ticks on a daemon thread of its own; start it by `running = True` before a guest call."""
+    """Ticks on a daemon thread of its own, once a call has set `used` and woken it."""
 
-    __slots__ = ("_closed", "_increment", "_thread", "_wake", "epoch", "parked", "used")
+    __slots__ = ("_closed", "_increment", "_thread", "_wake", "epoch", "longest", "parked", "used")
 
     def __init__(self, increment: Callable[[], None]) -> None:
         self._increment = increment
@@ -34,6 +35,8 @@ class EpochClock:
         self.parked = True
         #: Ticks so far. Within one tick a deadline that was set holds for the next call too.
         self.epoch = 0
+        #: The longest deadline of all instances, in ticks: a guest may run for as long.
+        self.longest = 0
         #: Set by every call, so that the clock sees that it is needed.
         self.used = False
 
@@ -62,16 +65,21 @@ class EpochClock:
             time.sleep(TICK)
             self.epoch += 1
             self._increment()
-            idle = 0 if self.used else idle + 1
-            self.used = False
 
-            if idle > _IDLE_TICKS:
+            if self.used:
+                self.used = False
+                idle = 0
+                continue
+
+            idle += 1
+
+            if idle > _IDLE_TICKS + self.longest:
                 idle = 0
                 self._wake.clear()
                 self.parked = True
 
-                # A call that began between the two lines above did not see the flag.
-                if not self.used:
+                # A call, or `close`, that came between the lines above did not see the flag.
+                if not (self._closed or self.used):  # type: ignore[redundant-expr]  # set by others
                     self._wake.wait()
 
                 self.parked = False

@@ -7,8 +7,14 @@ from collections.abc import Callable
 
 import wasmtime
 
-from wasm_middleware.engines.protocol import HostFunction, Memory
-from wasm_middleware.engines.wasmtime.binding import Binding, Boundary, Caller, Crossing
+from wasm_middleware.engines.protocol import HostFunction
+from wasm_middleware.engines.wasmtime.binding import (
+    Binding,
+    Boundary,
+    Caller,
+    Crossing,
+    GuestMemory,
+)
 from wasm_middleware.errors import MemoryFault
 
 _U32_MASK = 0xFFFF_FFFF
@@ -21,14 +27,15 @@ def _signed(value: int) -> int:
 class PublicMemory:
     """Guest memory through `Memory.read` and `Memory.write`."""
 
-    __slots__ = ("_memory", "_store")
+    __slots__ = ("_closed", "_memory", "_store")
 
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         self._store, self._memory = store, memory
+        self._closed = False
 
     @property
     def size(self) -> int:
-        return self._memory.data_len(self._store)
+        return 0 if self._closed else self._memory.data_len(self._store)
 
     def _check(self, address: int, size: int) -> None:
         if address + size > self.size:
@@ -36,6 +43,10 @@ class PublicMemory:
 
     def read(self, address: int, size: int) -> bytes:
         self._check(address, size)
+
+        if not size:
+            return b""
+
         return bytes(self._memory.read(self._store, address, address + size))
 
     def read_u32(self, address: int) -> int:
@@ -43,6 +54,10 @@ class PublicMemory:
 
     def write(self, address: int, data: bytes) -> None:
         self._check(address, len(data))
+
+        if not data:
+            return
+
         self._memory.write(self._store, data, address)
 
     def write_u32(self, address: int, value: int) -> None:
@@ -50,6 +65,9 @@ class PublicMemory:
 
     def write_u64(self, address: int, value: int) -> None:
         self.write(address, struct.pack("<Q", value))
+
+    def close(self) -> None:
+        self._closed = True
 
 
 class PublicBinding:
@@ -105,7 +123,7 @@ class PublicBinding:
 
         return call
 
-    def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> Memory:
+    def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> GuestMemory:
         return PublicMemory(store, memory)
 
     def set_deadline(self, store: wasmtime.Store) -> Callable[[int], None]:

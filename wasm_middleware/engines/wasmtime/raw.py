@@ -17,8 +17,14 @@ from collections.abc import Callable
 import wasmtime
 from wasmtime import _bindings as capi, _ffi
 
-from wasm_middleware.engines.protocol import HostFunction, Memory
-from wasm_middleware.engines.wasmtime.binding import Binding, Boundary, Caller, Crossing
+from wasm_middleware.engines.protocol import HostFunction
+from wasm_middleware.engines.wasmtime.binding import (
+    Binding,
+    Boundary,
+    Caller,
+    Crossing,
+    GuestMemory,
+)
 from wasm_middleware.errors import MemoryFault
 
 _POINTER = ctypes.c_void_p
@@ -85,6 +91,9 @@ class RawMemory:
         self._refresh()
 
     def _refresh(self) -> None:
+        if not self._context:
+            return
+
         self._size = _memory_size(self._context, self._memory) or 0
         # The same bytes twice: slices of the array are the fastest to read, of the view to write.
         self._bytes = (ctypes.c_char * self._size).from_address(self._base)
@@ -135,6 +144,11 @@ class RawMemory:
             self._check(address, 8)
 
         _write_u64(self._bytes, address, value)
+
+    def close(self) -> None:
+        self._context = self._size = 0
+        self._bytes = (ctypes.c_char * 0)()
+        self._view = memoryview(b"")
 
 
 class RawBinding:
@@ -193,7 +207,7 @@ class RawBinding:
         call.keep = function  # type: ignore[attr-defined]  # `address` points into it
         return call
 
-    def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> Memory:
+    def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> GuestMemory:
         return RawMemory(store, memory)
 
     def set_deadline(self, store: wasmtime.Store) -> Callable[[int], None]:
@@ -210,6 +224,7 @@ class RawBinding:
         def increment_epoch() -> None:
             _increment_epoch(pointer)
 
+        increment_epoch.keep = engine  # type: ignore[attr-defined]  # `pointer` is its address
         return increment_epoch
 
 
@@ -220,9 +235,11 @@ def _host_callback(
     parameters, _, results = signature.partition(">")
     call, fault, has_result = function.call, function.fault, bool(results)
     stop = len(parameters) * _WORDS_IN_A_SLOT
+    # A slice of a pointer from 0 to 0 in larger steps than 1 has one element; from 1 to 0, none.
+    start = 0 if parameters else 1
 
     def arguments_of(words: ctypes._Pointer[ctypes.c_uint32]) -> list[int]:
-        values = words[0:stop:_WORDS_IN_A_SLOT]
+        values = words[start:stop:_WORDS_IN_A_SLOT]
 
         for index in wide:
             high = words[index * _WORDS_IN_A_SLOT + 1]
@@ -236,15 +253,17 @@ def _host_callback(
         _env: object, _caller: object, words: ctypes._Pointer[ctypes.c_uint32], _count: int
     ) -> int | None:
         try:
-            result = call(*words[0:stop:_WORDS_IN_A_SLOT])
+            result = call(*words[start:stop:_WORDS_IN_A_SLOT])
+
+            if has_result:
+                words[0] = result
         except MemoryFault:
-            result = fault
+            # A function of neither parameters nor results has no slot at all.
+            if has_result:
+                words[0] = fault
         except BaseException as failure:
             boundary.failure = failure
             return _trap_new(_HOST_FAILED, len(_HOST_FAILED))
-
-        if has_result:
-            words[0] = result
 
         return None
 
@@ -252,7 +271,7 @@ def _host_callback(
         _env: object, _caller: object, words: ctypes._Pointer[ctypes.c_uint32], _count: int
     ) -> int | None:
         try:
-            result = call(*arguments_of(words))
+            result = call(*arguments_of(words)) or 0
         except MemoryFault:
             result = fault
         except BaseException as failure:
@@ -262,7 +281,8 @@ def _host_callback(
         for index in range(len(results) * _WORDS_IN_A_SLOT):
             words[index] = 0
 
-        if has_result:
+        # Not into a reference: the guest would follow it. Zero is null.
+        if results in ("i", "I"):
             words[0] = result
 
         return None

@@ -69,7 +69,7 @@ def resolve(vm: Vm, module: str, name: str, signature: str) -> HostFunction:
         )
 
     if not vm.plugin.allows(name):
-        return HostFunction(_not_allowed(vm, name), Status.INTERNAL_FAILURE)
+        return HostFunction(_not_allowed(vm, module, name), Status.INTERNAL_FAILURE)
 
     if module == ENV:
         return HostFunction(_bind(vm, name), Status.INVALID_MEMORY_ACCESS)
@@ -107,17 +107,20 @@ def _bind_wasi(vm: Vm, name: str) -> HostCall:
 
 def _beyond(vm: Vm, module: str, name: str) -> HostCall:
     """An import that nobody specified: the module loads, and the call says so."""
+    status = Errno.NOSYS if module in WASI_MODULES else Status.UNIMPLEMENTED
 
     def beyond(*_arguments: int) -> int:
         vm.log(LogLevel.WARN, f"it called {module}.{name}, which this host does not have")
-        return Status.UNIMPLEMENTED
+        return status
 
     return beyond
 
 
-def _not_allowed(vm: Vm, name: str) -> HostCall:
+def _not_allowed(vm: Vm, module: str, name: str) -> HostCall:
+    status = Errno.NOTCAPABLE if module in WASI_MODULES else Status.INTERNAL_FAILURE
+
     def not_allowed(*_arguments: int) -> int:
         vm.log(LogLevel.WARN, f"it called {name}, which its allowed_capabilities do not list")
-        return Status.INTERNAL_FAILURE
+        return status
 
     return not_allowed

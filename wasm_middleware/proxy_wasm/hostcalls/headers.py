@@ -138,10 +138,10 @@ def _pairs(vm: Vm, map_type: int) -> list[Pair]:
 
 
 def _writable(vm: Vm, call: str, map_type: int) -> HeaderMap | None:
-    context = vm.context
+    headers = vm.context.writable_map(map_type) if vm.context is not None else None
 
-    if context is not None and context.may_write(map_type):
-        return context.header_map(map_type)
+    if headers is not None:
+        return headers
 
     vm.log(
         LogLevel.WARN,

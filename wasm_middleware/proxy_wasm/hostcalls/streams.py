@@ -7,7 +7,7 @@ from wasm_middleware.abi.enums import LogLevel, Status, StreamType
 from wasm_middleware.abi.properties import Path, parse_path
 from wasm_middleware.proxy_wasm.headers import InvalidHeader, canonical_name, check_value
 from wasm_middleware.proxy_wasm.hostcalls.headers import read_pairs
-from wasm_middleware.proxy_wasm.reply import LocalReply
+from wasm_middleware.proxy_wasm.reply import HIGHEST_STATUS, LOWEST_STATUS, LocalReply
 from wasm_middleware.proxy_wasm.vm import Vm
 
 _NO_GRPC_STATUS = 0xFFFF_FFFF
@@ -66,12 +66,14 @@ def proxy_send_local_response(
     grpc_status: int,
 ) -> int:
     """The first reply of a stream wins, over the action that the callback returns as well."""
-    read = vm.memory.read
+    read = vm.read_at_most
     call = "proxy_send_local_response"
 
     if body_size > limits.MAX_LOCAL_RESPONSE_BYTES:
         vm.log(LogLevel.ERROR, f"{call}: a body of {body_size} bytes is cut, it is too long")
-        body_size = limits.MAX_LOCAL_RESPONSE_BYTES
+
+    if not LOWEST_STATUS <= status <= HIGHEST_STATUS:
+        vm.log(LogLevel.WARN, f"{call}: there is no status {status}, it becomes 500")
 
     pairs = []
 
@@ -85,8 +87,8 @@ def proxy_send_local_response(
     reply = LocalReply(
         status=status,
         headers=tuple(pair for pair in pairs if pair[0][:1] != b":"),
-        body=read(body, body_size),
-        details=read(details, min(details_size, limits.MAX_LOG_BYTES)).decode("utf-8", "replace"),
+        body=read(body, body_size, limits.MAX_LOCAL_RESPONSE_BYTES),
+        details=read(details, details_size, limits.MAX_LOG_BYTES).decode("utf-8", "replace"),
         grpc_status=-1 if grpc_status == _NO_GRPC_STATUS else grpc_status,
     )
 

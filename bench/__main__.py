@@ -1,0 +1,95 @@
+"""Print what a request costs, as ratios in one run: absolute numbers are the machine's."""
+
+from __future__ import annotations
+
+import logging
+import platform
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench import apps, inprocess, server
+from wasm_middleware.engines.wasmtime import WasmtimeEngine
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Fewer and shorter rounds: numbers for a first look.")
+@click.option("--no-server", is_flag=True, help="Measure in process alone.")
+def main(quick: bool, no_server: bool) -> None:
+    """Measure a request through nothing, through a middleware, and through plugins."""
+    logging.getLogger("wasm_middleware").setLevel(logging.WARNING)
+    console = Console(width=None if Console().is_terminal else 110)
+    engine = WasmtimeEngine()
+    console.print(f"Python {platform.python_version()}; {engine.description}")
+    engine.close()
+
+    made = {name: factory() for name, factory in apps.IN_PROCESS.items()}
+    console.print(
+        in_process_table(
+            inprocess.measure(made, rounds=3 if quick else 9, requests=500 if quick else 2_000)
+        )
+    )
+
+    if not no_server:
+        console.print(server.describe())
+        console.print(
+            served_table(
+                server.measure(apps.SERVED, rounds=1 if quick else 2, seconds=1.0 if quick else 3.0)
+            )
+        )
+
+
+def in_process_table(microseconds: dict[str, float]) -> Table:
+    """The costs in process; all that is added is compared with what the yardstick adds."""
+    base = microseconds[apps.BASELINE]
+    yardstick = microseconds[apps.YARDSTICK] - base
+    table = _table("in process", "µs a request", "added µs", "of BaseHTTP's", "target")
+
+    for name, cost in microseconds.items():
+        part = (cost - base) / yardstick
+        table.add_row(name, f"{cost:.1f}", f"{cost - base:.1f}", f"{part:.2f}", _target(name, part))
+
+    return table
+
+
+def served_table(rates: dict[str, float]) -> Table:
+    """The rates behind a server; what is added is the difference of the times of a request."""
+    base = 1 / rates[apps.BASELINE]
+    yardstick = 1 / rates[apps.YARDSTICK] - base
+    table = _table("over uvicorn", "requests/s", "of Starlette's", "of BaseHTTP's added", "target")
+
+    for name, rate in rates.items():
+        part = (1 / rate - base) / yardstick
+        table.add_row(
+            name,
+            f"{rate:,.0f}",
+            f"{rate / rates[apps.BASELINE]:.2f}",
+            f"{part:.2f}",
+            _target(name, part),
+        )
+
+    return table
+
+
+def _table(*columns: str) -> Table:
+    first, *others = columns
+    table = Table(first)
+
+    for column in others:
+        table.add_column(column, justify="right")
+
+    return table
+
+
+def _target(name: str, part: float) -> str:
+    target = apps.TARGETS.get(name)
+
+    if target is None:
+        return ""
+
+    return f"≤ {target} {'kept' if part <= target else 'MISSED'}"
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")

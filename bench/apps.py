@@ -1,0 +1,153 @@
+"""The applications that are compared: one endpoint, and different things in front of it.
+
+All of them do the same to a request, as far as there is anything in front: they add a header to it
+and one to its response.
+"""
+
+from __future__ import annotations
+
+import atexit
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import wasmtime
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wasm_middleware import WasmPluginMiddleware
+from wasm_middleware.engines.wasmtime import WasmtimeEngine
+from wasm_middleware.engines.wasmtime.public import PublicBinding
+
+_HERE: Final = Path(__file__).parent
+_RUST: Final = _HERE.parent / "example_app" / "plugins" / "add-header.wasm"
+_TEN: Final = 10
+
+
+class PureMiddleware:
+    """What one writes by hand."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_through(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-gateway", b"wasm")]
+
+            await send(message)
+
+        headers = [*scope["headers"], (b"x-processed-by", b"wasm")]
+        await self.app({**scope, "headers": headers}, receive, send_through)
+
+
+class HighLevelMiddleware(BaseHTTPMiddleware):
+    """What most people write."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        request.scope["headers"] = [*request.scope["headers"], (b"x-processed-by", b"wasm")]
+        response = await call_next(request)
+        response.headers["x-gateway"] = "wasm"
+        return response
+
+
+async def _hello(request: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+def _application(*middleware: Middleware) -> ASGIApp:
+    return Starlette(routes=[Route("/", _hello)], middleware=middleware)
+
+
+def _plugins(path: Path, count: int = 1, **options: object) -> Middleware:
+    plugins = [{"name": f"plugin-{number}", "path": str(path)} for number in range(count)]
+    config = {"plugins": plugins}
+    return Middleware(WasmPluginMiddleware, config=config, **options)  # type: ignore[arg-type] # options are passed through
+
+
+def _header_plugin() -> Path:
+    """The module of `header.wat`, in a folder that lives as long as the process."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "header.wasm"
+    path.write_bytes(wasmtime.wat2wasm((_HERE / "header.wat").read_text(encoding="utf-8")))
+    return path
+
+
+def _public_calls() -> WasmtimeEngine:
+    return WasmtimeEngine(PublicBinding())
+
+
+def plain() -> ASGIApp:
+    """Nothing in front."""
+    return _application()
+
+
+def pure() -> ASGIApp:
+    """A middleware of the specification's own form."""
+    return _application(Middleware(PureMiddleware))
+
+
+def base_http() -> ASGIApp:
+    """Starlette's BaseHTTPMiddleware: the measure of all things here."""
+    return _application(Middleware(HighLevelMiddleware))
+
+
+def one_plugin() -> ASGIApp:
+    """One plugin that does as little as a filter can."""
+    return _application(_plugins(_header_plugin()))
+
+
+def ten_plugins() -> ASGIApp:
+    """Ten of them in one chain."""
+    return _application(_plugins(_header_plugin(), _TEN))
+
+
+def one_plugin_through_public_calls() -> ASGIApp:
+    """The same plugin through wasmtime-py's documented calls."""
+    return _application(_plugins(_header_plugin(), engine=_public_calls))
+
+
+def rust_plugin() -> ASGIApp:
+    """The example's add-header, as the Rust SDK makes it, in the two phases that it needs."""
+    return _application(_rust(1))
+
+
+def ten_rust_plugins() -> ASGIApp:
+    """Ten of them in one chain."""
+    return _application(_rust(_TEN))
+
+
+def _rust(count: int) -> Middleware:
+    phases = {"phase": ["on_request_headers", "on_response_headers"]}
+    return _plugins(_RUST, count, defaults=phases)
+
+
+#: What is measured in process, by the name in the table.
+IN_PROCESS: Final[Mapping[str, Callable[[], ASGIApp]]] = {
+    "Starlette alone": plain,
+    "pure ASGI middleware": pure,
+    "BaseHTTPMiddleware": base_http,
+    "1 plugin (header.wat)": one_plugin,
+    "10 plugins (header.wat)": ten_plugins,
+    "1 plugin, public calls": one_plugin_through_public_calls,
+    "1 plugin (Rust add-header)": rust_plugin,
+    "10 plugins (Rust add-header)": ten_rust_plugins,
+}
+#: What is measured behind a server.
+SERVED: Final[Mapping[str, Callable[[], ASGIApp]]] = {
+    "Starlette alone": plain,
+    "BaseHTTPMiddleware": base_http,
+    "1 plugin (header.wat)": one_plugin,
+    "1 plugin (Rust add-header)": rust_plugin,
+}
+BASELINE: Final = "Starlette alone"
+YARDSTICK: Final = "BaseHTTPMiddleware"
+#: What one header plugin may cost at most, as a part of what the yardstick adds (design: §6).
+TARGETS: Final[Mapping[str, float]] = {"1 plugin (header.wat)": 0.25}

@@ -1,0 +1,360 @@
+"""Properties (reference §1.7 and §4, item 46)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from wasm_middleware import limits
+from wasm_middleware.abi import pairs
+from wasm_middleware.abi.enums import Status
+from wasm_middleware.proxy_wasm import properties
+from wasm_middleware.proxy_wasm.context import RootContext
+from wasm_middleware.proxy_wasm.stream import RequestInfo, StreamContext
+
+from .harness import (
+    OUT,
+    REQUEST,
+    RESPONSE,
+    FakeClock,
+    Guest,
+    MakeGuest,
+    begin,
+    call,
+    new_stream,
+    respond,
+    run,
+    send_body,
+)
+
+HEADERS = [
+    *REQUEST,
+    (b"referer", b"https://from.example/"),
+    (b"user-agent", b"curl"),
+    (b"x-request-id", b"abc"),
+]
+ANSWER = [*RESPONSE, (b"grpc-status", b"5"), (b"x-tag", b"1"), (b"x-tag", b"2")]
+
+
+def integer(value: int) -> bytes:
+    return struct.pack("<q", value)
+
+
+def size_of(headers: list[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) for name, value in headers)
+
+
+def joined(*replaced: tuple[bytes, bytes], headers: list[tuple[bytes, bytes]]) -> bytes:
+    merged = dict(headers)
+    merged.update(replaced)
+    return pairs.encode(list(merged.items()))
+
+
+#: What each property is while the response passes, and three bytes of each body have.
+EXPECTED: dict[str, bytes | None] = {
+    "request.path": b"/items/7?size=large",
+    "request.url_path": b"/items/7",
+    "request.query": b"size=large",
+    "request.host": b"shop.example",
+    "request.scheme": b"https",
+    "request.method": b"GET",
+    "request.referer": b"https://from.example/",
+    "request.useragent": b"curl",
+    "request.id": b"abc",
+    "request.protocol": b"HTTP/1.1",
+    "request.headers": joined((b"x-tag", b"one,two"), headers=HEADERS),
+    "request.time": integer(1_700_000_000_000_000_000),
+    "request.duration": None,
+    "request.size": integer(3),
+    "request.headers_bytes": integer(size_of(HEADERS)),
+    "request.total_size": integer(size_of(HEADERS) + 3),
+    "response.code": integer(200),
+    "response.code_details": b"via_upstream",
+    "response.flags": integer(0),
+    "response.grpc_status": integer(5),
+    "response.headers": joined((b"x-tag", b"1,2"), headers=ANSWER),
+    "response.headers_bytes": integer(size_of(ANSWER)),
+    "response.size": integer(4),
+    "response.total_size": integer(size_of(ANSWER) + 4),
+    "source.address": b"192.0.2.7:4711",
+    "source.port": integer(4711),
+    "destination.address": b"[2001:db8::1]:443",
+    "destination.port": integer(443),
+    "connection.mtls": b"\0",
+    "connection.tls_version": b"TLSv1.3",
+    "route_name": b"items",
+    "xds.route_name": b"items",
+    "route.id": b"items",
+}
+
+
+def path(dotted: str) -> bytes:
+    return dotted.replace(".", "\0").encode()
+
+
+def get(guest: Guest, context: StreamContext | RootContext, name: bytes) -> bytes | None:
+    status = guest.ask(context, "proxy_get_property", guest.text(name), OUT, OUT + 4)
+
+    if status == Status.NOT_FOUND:
+        return None
+
+    assert status == Status.OK
+    return guest.got()
+
+
+@pytest.fixture
+def context(guest: Guest) -> StreamContext:
+    """A stream in which the response body is passing."""
+    stream = new_stream(guest)
+    begin(stream, HEADERS)
+    send_body(stream, b"abc")
+    respond(stream, ANSWER)
+    guest.on("proxy_on_response_body", returns=1)
+    send_body(stream, b"defg", response=True, ended=False)
+    return stream.contexts[0]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_property_has_its_type(guest: Guest, context: StreamContext, name: str) -> None:
+    assert get(guest, context, path(name)) == EXPECTED[name]
+
+
+def test_the_table_of_these_tests_is_complete() -> None:
+    assert {b".".join(found).decode() for found in properties.PATHS} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_property_can_be_asked_for_before_there_is_a_response(
+    guest: Guest, name: str
+) -> None:
+    stream = new_stream(guest, info=RequestInfo())
+    begin(stream, [])
+    value = get(guest, stream.contexts[0], path(name))
+
+    assert value is None or name.startswith(("request", "response", "connection"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"request\0method",
+        b"request\0method\0",
+        b"request\0method\0\0\0",
+        b"\0request\0\0method",
+    ],
+)
+def test_trailing_and_empty_segments_are_dropped(
+    guest: Guest, context: StreamContext, raw: bytes
+) -> None:
+    assert get(guest, context, raw) == b"GET"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\0", b"request.method", b"request", b"Request\0method", b"upstream\0address"]
+)
+def test_what_is_no_property_is_not_found(guest: Guest, context: StreamContext, raw: bytes) -> None:
+    assert get(guest, context, raw) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"request\0headers\0accept", b"text/html"),
+        (b"request\0headers\0Accept", b"text/html"),
+        (b"request\0headers\0x-tag", b"one,two"),
+        (b"request\0headers\0x-empty", b""),
+        (b"request\0headers\0x-none", None),
+        (b"request\0headers\0:method", b"GET"),
+        (b"request\0headers\0:authority", b"shop.example"),
+        (b"request\0headers\0host", b"shop.example"),
+        (b"response\0headers\0server", b"app"),
+        (b"response\0headers\0x-tag", b"1,2"),
+        (b"request\0trailers\0x-tag", None),
+        (b"upstream\0headers\0x-tag", None),
+    ],
+)
+def test_one_header_is_a_property(
+    guest: Guest, context: StreamContext, name: bytes, value: bytes | None
+) -> None:
+    assert get(guest, context, name) == value
+
+
+def test_the_path_is_what_a_plugin_has_made_of_it(guest: Guest) -> None:
+    guest.on(
+        "proxy_on_request_headers",
+        call("proxy_replace_header_map_value", 0, guest.text(b":path"), guest.text(b"/new?a=b")),
+    )
+    stream = new_stream(guest)
+    begin(stream)
+
+    names = [b"request\0path", b"request\0url_path", b"request\0query"]
+    assert [get(guest, stream.contexts[0], name) for name in names] == [
+        b"/new?a=b",
+        b"/new",
+        b"a=b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "protocol"),
+    [("1.0", b"HTTP/1.0"), ("1.1", b"HTTP/1.1"), ("2", b"HTTP/2"), ("3", b"HTTP/3")],
+)
+def test_protocols_are_named_as_envoy_does(guest: Guest, version: str, protocol: bytes) -> None:
+    stream = new_stream(guest, info=RequestInfo(http_version=version))
+    begin(stream)
+
+    assert get(guest, stream.contexts[0], b"request\0protocol") == protocol
+
+
+def test_the_size_of_a_request_is_what_the_client_said(guest: Guest) -> None:
+    stream = new_stream(guest)
+    begin(stream, [*REQUEST, (b"content-length", b"512")])
+
+    assert get(guest, stream.contexts[0], b"request\0size") == integer(512)
+
+
+@pytest.mark.parametrize("length", [b"-1", b"many", b"9" * 5000, b""])
+def test_a_length_that_is_no_number_is_not_believed(guest: Guest, length: bytes) -> None:
+    stream = new_stream(guest)
+    begin(stream, [*REQUEST, (b"content-length", length)])
+
+    assert get(guest, stream.contexts[0], b"request\0size") == integer(0)
+
+
+def test_the_duration_is_there_in_on_log(guest: Guest) -> None:
+    asked = call("proxy_get_property", guest.text(b"request\0duration"), OUT, OUT + 4)
+    guest.on("proxy_on_log", asked)
+    stream = new_stream(guest)
+    begin(stream)
+    clock = guest.services.clock
+    assert isinstance(clock, FakeClock)
+    clock.steady += 1_500_000
+    run(stream.finish())
+
+    assert guest.got() == integer(1_500_000)
+
+
+def test_the_details_of_a_local_reply_are_a_property(guest: Guest) -> None:
+    guest.on(
+        "proxy_on_request_headers",
+        call(
+            "proxy_send_local_response",
+            *(403, guest.text(b"no_token"), guest.text(b""), guest.text(b""), -1),
+        ),
+    )
+    asked = call("proxy_get_property", guest.text(b"response\0code_details"), OUT, OUT + 4)
+    guest.on("proxy_on_log", asked)
+    stream = new_stream(guest)
+    begin(stream)
+    run(stream.begin_reply(head=False))
+    run(stream.finish())
+
+    assert guest.got() == b"no_token"
+
+
+# Who asks
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(b"plugin_name", b"tested"), (b"plugin_root_id", b"root"), (b"plugin_vm_id", b"machine")],
+)
+def test_a_plugin_knows_who_it_is_in_every_context(
+    make_guest: MakeGuest, name: bytes, value: bytes
+) -> None:
+    guest = make_guest(root_id="root", vm_id="machine")
+    stream = new_stream(guest)
+    begin(stream)
+    [root] = guest.vm.roots.values()
+
+    assert get(guest, root, name) == value
+    assert get(guest, stream.contexts[0], name) == value
+
+
+def test_a_root_context_has_no_request(guest: Guest) -> None:
+    [root] = guest.vm.roots.values()
+
+    assert get(guest, root, b"request\0path") is None
+
+
+# Setting
+
+
+def put(guest: Guest, context: StreamContext | RootContext, name: bytes, value: bytes) -> int:
+    return guest.ask(context, "proxy_set_property", guest.text(name), guest.text(value))
+
+
+@pytest.mark.parametrize("name", [b"one", b"two\0parts", b"a\0b\0c\0d", b"request\0method"])
+def test_what_is_set_is_what_is_got(guest: Guest, context: StreamContext, name: bytes) -> None:
+    status = put(guest, context, name, b"value\0\xff")
+
+    assert (status, get(guest, context, name)) == (Status.OK, b"value\0\xff")
+
+
+def test_a_trailing_nul_makes_no_other_path(guest: Guest, context: StreamContext) -> None:
+    put(guest, context, b"my\0path\0", b"value")
+
+    assert get(guest, context, b"my\0path") == b"value"
+
+
+def test_an_empty_value_is_a_value(guest: Guest, context: StreamContext) -> None:
+    put(guest, context, b"empty", b"")
+
+    assert get(guest, context, b"empty") == b""
+
+
+def test_later_plugins_of_the_stream_see_what_was_set(make_guest: MakeGuest) -> None:
+    first, second = make_guest(), make_guest()
+    first.on(
+        "proxy_on_request_headers",
+        call("proxy_set_property", first.text(b"auth\0user"), first.text(b"ada")),
+    )
+    asked = call("proxy_get_property", second.text(b"auth\0user"), OUT, OUT + 4)
+    second.on("proxy_on_request_headers", asked)
+
+    begin(new_stream(first, second))
+
+    assert second.got() == b"ada"
+
+
+def test_other_streams_do_not_see_it(guest: Guest, context: StreamContext) -> None:
+    put(guest, context, b"auth\0user", b"ada")
+    other = new_stream(guest)
+    begin(other)
+
+    assert get(guest, other.contexts[0], b"auth\0user") is None
+
+
+def test_what_a_root_context_set_all_its_streams_see(guest: Guest) -> None:
+    [root] = guest.vm.roots.values()
+    put(guest, root, b"shared\0value", b"1")
+    stream = new_stream(guest)
+    begin(stream)
+
+    assert get(guest, stream.contexts[0], b"shared\0value") == b"1"
+
+
+@pytest.mark.parametrize("name", [b"", b"\0\0"])
+def test_an_empty_path_can_not_be_set(guest: Guest, context: StreamContext, name: bytes) -> None:
+    assert put(guest, context, name, b"value") == Status.NOT_FOUND
+
+
+def test_a_path_that_is_too_long_is_never_found(guest: Guest, context: StreamContext) -> None:
+    name = b"x" * (limits.MAX_PROPERTY_PATH_BYTES + 1)
+
+    assert put(guest, context, name, b"value") == Status.NOT_FOUND
+    assert get(guest, context, name) is None
+
+
+def test_the_properties_of_a_stream_have_a_cap(
+    guest: Guest, context: StreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_STREAM_PROPERTIES_BYTES", 20)
+
+    assert put(guest, context, b"a", b"x" * 10) == Status.OK
+    assert put(guest, context, b"b", b"x" * 10) == Status.BAD_ARGUMENT
+    assert put(guest, context, b"c", b"x" * 21) == Status.BAD_ARGUMENT
+    # What replaces another value takes its room.
+    assert put(guest, context, b"a", b"y" * 19) == Status.OK
+    assert get(guest, context, b"b") is None

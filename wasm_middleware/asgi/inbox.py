@@ -1,0 +1,155 @@
+"""What the server has for one request: its messages, and the waiting while a plugin holds on.
+
+Theory of operation. Nothing is received before it is needed, with one exception: while a plugin
+holds the request, the next message is received to see the client go. It is kept, and is the first
+that is handed out afterwards. Not where that would make the server ask for a body that a plugin may
+still refuse (`Expect: 100-continue`), and never a second message of a body: what the server has
+read ahead is its back-pressure.
+
+While the response is held nobody looks: the application may be receiving at the same time. But if
+its `receive` comes by here and brings the disconnect, the wait is over too.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+from wasm_middleware.asgi.turn import Turn
+from wasm_middleware.asgi.types import Message, Receive
+from wasm_middleware.proxy_wasm.flow import Flow
+from wasm_middleware.proxy_wasm.stream import Stream, StreamContext
+
+_DISCONNECTS = ("http.disconnect", "websocket.disconnect")
+
+
+class Inbox:
+    """One request's messages from the server. `ended`: no more of its body is to come."""
+
+    __slots__ = ("_error", "_receive", "_stream", "_turn", "_woken", "ended", "gone", "message")
+
+    def __init__(self, receive: Receive, stream: Stream, turn: Turn) -> None:
+        self._receive, self._stream, self._turn = receive, stream, turn
+        self._woken: anyio.Event | None = None
+        self._error: Exception | None = None
+        #: What was received while a plugin held on.
+        self.message: Message | None = None
+        self.ended = False
+        #: The client is.
+        self.gone = False
+
+    async def receive(self) -> Message:
+        """The message that was kept, or the server's next."""
+        message, self.message = self.message, None
+
+        if message is None:
+            message = await self._receive()
+            self._look(message)
+
+        return message
+
+    def _look(self, message: Message) -> None:
+        if message["type"] in _DISCONNECTS:
+            self.gone = True
+            self._wake()
+
+    async def wait(self, flow: Flow, *, watch: bool = False, wants_body: bool = False) -> None:
+        """Wait until what holds a flow lets go, its time is up or the client is gone.
+
+        With `watch` the server is asked meanwhile, as far as that is harmless; with `wants_body`
+        in any case, and the wait ends when there is a message.
+        """
+        context, stream = flow.paused_by, self._stream
+
+        if context is None:
+            return
+
+        deadline = anyio.current_time() + context.plugin.pause_timeout
+        watch = wants_body or (watch and self._may_peek())
+
+        while not self.gone and not (wants_body and self.message is not None):
+            with anyio.CancelScope(deadline=deadline) as scope:
+                await self._next_wake(watch=watch, wants_body=wants_body)
+
+            # Out of the deadline's scope, which is for waiting and not for running a guest.
+            async with self._turn:
+                if not self._holds(flow, context):
+                    return
+
+                if scope.cancelled_caught:
+                    await stream.expire(context)
+                else:
+                    await stream.proceed()
+
+                if not self._holds(flow, context):
+                    return
+
+    def _holds(self, flow: Flow, context: StreamContext) -> bool:
+        """Whether that is still so, and still matters."""
+        stream = self._stream
+
+        # A reply has its own flow, and what this one held is dropped.
+        if stream.interrupted or stream.finished or (flow.response and flow is not stream.response):
+            return False
+
+        return flow.paused_by is context
+
+    async def _next_wake(self, *, watch: bool, wants_body: bool) -> None:
+        """Wait for whatever may end a wait."""
+        self._stream.on_wake = self._wake
+
+        # One event for all who wait: a request and its response may be held at once.
+        if self._woken is None or self._woken.is_set():
+            self._woken = anyio.Event()
+
+        woken = self._woken
+
+        if self._stream.has_noted_resume:
+            return
+
+        if not watch:
+            await woken.wait()
+            return
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._peek, wants_body)
+            await woken.wait()
+            group.cancel_scope.cancel()
+
+        if self._error is not None:
+            raise self._error
+
+    def _may_peek(self) -> bool:
+        headers = self._stream.request.headers
+        expects = headers.get(b"expect") if headers is not None else None
+        return expects is None or expects.lower() != b"100-continue"
+
+    async def _peek(self, wants_body: bool) -> None:
+        """Receive and keep one message, and then none but the disconnect."""
+        try:
+            while self.message is None or _is_last(self.message):
+                message = await self._receive()
+
+                if self.message is None or message["type"] in _DISCONNECTS:
+                    self.message = message
+
+                self._look(message)
+
+                if self.gone or wants_body:
+                    self._wake()
+                    return
+        except Exception as error:
+            # As it is, and not in the group that a task group would make of it.
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._woken is not None:
+            self._woken.set()
+
+
+def _is_last(message: Message) -> bool:
+    """Whether the client can only go, or wait for the answer, after that message."""
+    if message["type"] == "http.request":
+        return not message.get("more_body", False)
+
+    return bool(message["type"] == "websocket.connect")

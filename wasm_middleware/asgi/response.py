@@ -1,0 +1,264 @@
+"""The application's response on its way through the chain, in reverse, to the server.
+
+Theory of operation. The start is held back only where a plugin may change the body and a
+content-length is declared, until the first data comes out: then the length is made true, or
+removed. It is also held while a plugin holds the headers and waits for the body. Everything else
+goes on at once, and what is not known goes on as it is.
+
+Content-length is the host's affair: what a plugin makes of it does not count, except that it may
+remove it. A plugin that changes the status to one without a body ends the body too.
+
+What has been let go goes to the server; when the last message has, the stream is finished, in the
+application's own task: the client has its answer, and background tasks run afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from wasm_middleware.asgi.scope import lowered
+from wasm_middleware.asgi.types import Message
+from wasm_middleware.proxy_wasm.headers import HeaderMap
+from wasm_middleware.proxy_wasm.stream import Stream
+
+if TYPE_CHECKING:
+    from wasm_middleware.asgi.exchange import Exchange
+
+_LOG = logging.getLogger("wasm_middleware")
+
+_NO_BODY_STATUS = frozenset((204, 304))
+
+
+class Response:
+    """The response side of one exchange; used once."""
+
+    __slots__ = ("_bodiless", "_declared", "_emptied", "_exchange", "_held", "_later", "_trailers")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        #: The start, while it is held back, and what is to follow it.
+        self._held: Message | None = None
+        self._later: list[Message] = []
+        #: The content-length that the application declared.
+        self._declared: bytes | None = None
+        #: It has no body, whatever is sent as one: so it was, or a plugin made it so.
+        self._bodiless = False
+        self._emptied = False
+        self._trailers = False
+
+    async def send(self, message: Message) -> None:
+        """The application's `send`."""
+        if await self._is_over():
+            return
+
+        match message["type"]:
+            case "http.response.start":
+                await self._start(message)
+            case "http.response.body":
+                await self._body(message)
+            case _:
+                await self._other(message)
+
+    async def _is_over(self) -> bool:
+        """Whether nothing of the application's is sent any more; replies if that is due."""
+        exchange = self._exchange
+
+        if exchange.stream.interrupted:
+            await exchange.reply()
+
+        if exchange.cut is not None:
+            raise exchange.cut
+
+        return exchange.over
+
+    async def _start(self, message: Message) -> None:
+        exchange, stream = self._exchange, self._exchange.stream
+        given = message.get("headers", ())
+
+        if not isinstance(given, list | tuple):
+            # Read once here, and once more by the server.
+            given = list(given)
+            message = {**message, "headers": given}
+
+        status = message["status"]
+        headers = HeaderMap([(b":status", b"%d" % status), *lowered(given)])
+        self._declared = headers.get(b"content-length")
+        self._trailers = message.get("trailers", False)
+        self._bodiless = exchange.is_head or _has_no_body(status)
+        ended = self._bodiless or (self._declared == b"0" and not self._trailers)
+
+        async with exchange.turn:
+            if not (stream.interrupted or exchange.over):
+                await stream.start_response(headers, end_of_stream=ended)
+
+        flow = stream.response
+
+        if not flow.passed and (ended or not flow.takes_body):
+            await exchange.settle(flow)
+
+        if await self._is_over():
+            return
+
+        self._held = message
+
+        if flow.passed and (ended or not self._may_lie(headers)):
+            await self._flush()
+
+    def _may_lie(self, headers: HeaderMap) -> bool:
+        """Whether the length that is declared may not be the body's in the end."""
+        changes = self._exchange.chain.may_change_response_body
+        return changes and headers.get(b"content-length") is not None
+
+    async def _body(self, message: Message) -> None:
+        exchange, flow = self._exchange, self._exchange.stream.response
+        body = message.get("body", b"")
+        more = message.get("more_body", False)
+        read = exchange.chain.wants_response_body and not self._bodiless
+
+        # Its headers said that there is no body. If there is one all the same, plugins see it.
+        if not read or (flow.end_of_stream and not body):
+            flow.bytes_seen += len(body)
+            await self._flush()
+
+            if self._emptied and body:
+                message = {**message, "body": b""}
+
+            await self._send(message, last=not more)
+            return
+
+        async with exchange.turn:
+            if not (exchange.stream.interrupted or exchange.over):
+                # A memoryview, in Starlette; a guest's buffer is bytes.
+                await flow.feed(bytes(body), end_of_stream=not more)
+
+        if not more:
+            await exchange.settle(flow)
+
+        if await self._is_over() or not flow.output:
+            return
+
+        body, ended = flow.take_output(), flow.output_ended
+
+        if body or ended:
+            await self._flush(body if ended else None)
+            body = b"" if self._emptied else body
+            await self._send({**message, "body": body, "more_body": not ended}, last=ended)
+
+    async def _other(self, message: Message) -> None:
+        """Trailers, a file, or what this package does not know: after all that came before it."""
+        if not self._exchange.stream.response.passed:
+            self._later.append(message)
+            return
+
+        await self._flush()
+
+        match message["type"]:
+            case "http.response.trailers":
+                last = not message.get("more_trailers", False)
+                self._trailers = False
+            case "http.response.pathsend":
+                last = True
+            case "http.response.zerocopysend":
+                last = not message.get("more_body", False)
+            case _:
+                last = False
+
+        await self._send(message, last=last)
+
+    async def _send(self, message: Message, *, last: bool) -> None:
+        exchange = self._exchange
+        await exchange.send(message)
+
+        if last and not self._trailers:
+            exchange.over = True
+            await exchange.finish()
+
+    async def _flush(self, whole_body: bytes | None = None) -> None:
+        """Send the start that was held back, with a true content-length or none."""
+        message, self._held = self._held, None
+
+        if message is None:
+            return
+
+        exchange, stream = self._exchange, self._exchange.stream
+        headers = stream.response.headers
+        assert headers is not None
+
+        if self._may_lie(headers) and not stream.response.end_of_stream:
+            self._declared = None if whole_body is None else b"%d" % len(whole_body)
+            _set_length(headers, self._declared)
+
+        stream.committed = True
+
+        if headers.changed:
+            status = read_status(headers, message["status"])
+            self._change_status(status, message["status"])
+
+            if headers.get(b"content-length") is not None:
+                _set_length(headers, self._declared)
+
+            message = {**message, "status": status, "headers": plain_pairs(headers)}
+
+        await exchange.send(message)
+
+        for later in self._later:
+            await exchange.send(later)
+
+        self._later.clear()
+
+    def _change_status(self, status: int, old: int) -> None:
+        """A plugin has changed the status: only some have a body."""
+        if _has_no_body(status) != _has_no_body(old):
+            self._declared = None
+
+            if not self._exchange.is_head:
+                self._emptied = self._bodiless = True
+
+
+def plain_pairs(headers: HeaderMap) -> list[tuple[bytes, bytes]]:
+    """The headers as ASGI has them: without pseudo-headers."""
+    return [pair for pair in headers.pairs if pair[0][:1] != b":"]
+
+
+def read_status(headers: HeaderMap, default: int) -> int:
+    """The status that plugins left, if it is one that can be sent."""
+    value = headers.get(b":status") or b""
+
+    if len(value) == 3 and value.isdigit() and 200 <= int(value) <= 599:
+        return int(value)
+
+    if value != b"%d" % default:
+        _LOG.warning("a plugin set :status to %r, which is none; %d is sent", value[:20], default)
+
+    return default
+
+
+def reply_messages(stream: Stream, body: bytes, *, head: bool) -> tuple[Message, Message]:
+    """A local reply as the response phases left it."""
+    headers = stream.response.headers
+    assert headers is not None
+    status = read_status(headers, 500)
+
+    if _has_no_body(status):
+        body = b""
+        _set_length(headers, None)
+    elif head:
+        body = b""
+    else:
+        _set_length(headers, b"%d" % len(body))
+
+    start = {"type": "http.response.start", "status": status, "headers": plain_pairs(headers)}
+    return start, {"type": "http.response.body", "body": body, "more_body": False}
+
+
+def _has_no_body(status: int) -> bool:
+    return status < 200 or status in _NO_BODY_STATUS
+
+
+def _set_length(headers: HeaderMap, length: bytes | None) -> None:
+    """Make it the content-length, or remove that."""
+    if length is None:
+        headers.remove(b"content-length")
+    elif headers.get(b"content-length") != length:
+        headers.replace(b"content-length", length)
