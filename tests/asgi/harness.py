@@ -8,6 +8,7 @@ was told.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections import deque
 from collections.abc import Iterable
@@ -165,6 +166,7 @@ class Guest(NullGuest):
         """Let another context go on, from within a callback of this one."""
         self.host.proxy_set_effective_context(context)
         self.resume(which)
+        self.host.proxy_set_effective_context(self.context)
 
     def config(self):
         return self.fetch(self.host.proxy_get_buffer_bytes, 7, 0, self.config_size)
@@ -226,12 +228,35 @@ class Workshop:
 
     def wrap(self, app, *, trusts_app=False, config=None, **options) -> AsgiLinter:
         """The middleware around an application, linted on both sides."""
-        inner = AsgiLinter(app, "inside", trusts_app=trusts_app)
+
+
+        async def without_lifespan(scope, receive, send):
+            if scope["type"] == "lifespan":
+                raise NotImplementedError
+
+            await app(scope, receive, send)
+
+        inner = AsgiLinter(without_lifespan, "inside", trusts_app=trusts_app)
         config = self.config() if config is None else config
         options.setdefault("engine", self.engine)
         outer = AsgiLinter(WasmPluginMiddleware(inner, config=config, **options), "outside")
         self.linters += [inner, outer]
         return outer
+
+    async def load(self, app: AsgiLinter) -> AsgiLinter:
+        """Load the plugins of what `wrap` made: a request then waits for nothing but them."""
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+
+        async def receive():
+            return {"type": "lifespan.startup"}
+
+        async def send(message):
+            raise AssertionError(message)
+
+        with contextlib.suppress(NotImplementedError):
+            await app(scope, receive, send)
+
+        return app
 
     def around(self, app, **options) -> AsgiLinter:
         """A linter outside alone, for an application that holds its middlewares itself."""

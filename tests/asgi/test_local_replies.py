@@ -258,7 +258,7 @@ async def test_a_reply_from_another_stream_ends_a_paused_one(workshop):
             return PAUSE
 
     workshop.add(Hold)
-    app = workshop.wrap(respond(b"hi"))
+    app = await workshop.load(workshop.wrap(respond(b"hi")))
     server = Server(http_scope("/wait"))
 
     with anyio.fail_after(5):

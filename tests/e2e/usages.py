@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
+from typing import cast
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.applications import Starlette
@@ -15,7 +16,7 @@ from starlette.routing import Route
 
 from tests.e2e.serving import ROOT
 from wasm_middleware import WasmPluginMiddleware, wasm_exempt, wasm_plugins
-from wasm_middleware.asgi.types import Receive, Scope, Send
+from wasm_middleware.asgi.types import ASGIApp, Receive, Scope, Send
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
@@ -90,7 +91,7 @@ with suppress(ImportError):
     async def quart_show() -> dict[str, str | None]:
         return {"x-processed-by": quart.request.headers.get("x-processed-by")}
 
-    of_quart = WasmPluginMiddleware(_quart, config=CONFIG)
+    of_quart = WasmPluginMiddleware(cast(ASGIApp, _quart), config=CONFIG)
 
 with suppress(ImportError):
     import litestar
@@ -100,4 +101,4 @@ with suppress(ImportError):
         return {"x-processed-by": request.headers.get("x-processed-by")}
 
     _litestar = litestar.Litestar([litestar_show])
-    of_litestar = WasmPluginMiddleware(_litestar, config=CONFIG)
+    of_litestar = WasmPluginMiddleware(cast(ASGIApp, _litestar), config=CONFIG)

@@ -1,4 +1,4 @@
-"""How imports find their host calls: unknown ones, wrong types, capabilities, what is not there yet."""
+"""How imports find their host calls: unknown ones, wrong types, capabilities, what is missing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from wasm_middleware.engines.protocol import Engine
 from wasm_middleware.errors import PluginLoadError
 from wasm_middleware.proxy_wasm import hostcalls, wasi
 from wasm_middleware.proxy_wasm.plugin import Plugin
-from wasm_middleware.proxy_wasm.vm import Vm
+from wasm_middleware.proxy_wasm.vm import Callbacks, Vm
 
-from .harness import LOGGER, OUT, Guest, MakeGuest, begin, call, new_stream, run, services
+from .harness import LOGGER, OUT, Guest, MakeGuest, begin, call, new_stream, respond, run, services
 from .scripted import Shape
 
 #: What the Rust SDK takes without a panic (reference §1.5).
@@ -213,8 +213,6 @@ def guest_callbacks() -> list[str]:
         def function(self, name: str) -> None:
             asked.append(name)
 
-    from wasm_middleware.proxy_wasm.vm import Callbacks
-
     Callbacks(Asked(), vm().plugin)  # type: ignore[arg-type]
     return asked
 
@@ -232,8 +230,6 @@ def test_0_1_0_continues_with_and_without_a_result(
     begin(stream)
 
     if phase == "response":
-        from .harness import respond
-
         respond(stream)
 
     assert stream.request.passed

@@ -60,10 +60,11 @@ def _import(name: str) -> object:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name is not None
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
 
-        if missing and f"{name}.".startswith(f"{error.name}."):  # type: ignore[union-attr]
-            raise _wrong(f"there is no module {error.name!r} in {os.getcwd()}") from None  # type: ignore[union-attr]
+        # Not one that the application imports in turn.
+        if missing and f"{name}.".startswith(f"{missing}."):
+            raise _wrong(f"there is no module {missing!r} in {os.getcwd()}") from None
 
         raise _failed(f"importing {name!r}", error) from error
 

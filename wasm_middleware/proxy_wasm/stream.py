@@ -273,13 +273,18 @@ class Stream:
     async def expire(self, context: StreamContext) -> None:
         """A context has held on for longer than its `pause_timeout`."""
         flow = self.response if self.response.paused_by is context else self.request
+
+        # It was resumed just before its time was up.
+        if flow.paused_by is not context:
+            return
+
         direction = "response" if flow.response else "request"
-        what = "its headers" if context in flow.contexts[flow.position :] else "its body"
+        what = "headers" if flow.headers_wait_for(context) else "body"
         error = GuestPaused(
-            f"it paused the {direction} with {what} and nothing resumed it within "
+            f"it paused the {direction} with its {what} and nothing resumed it within "
             f"{context.plugin.pause_timeout:g} s",
             plugin=context.plugin.name,
-            phase=context.vm.phase,
+            phase=f"on_{direction}_{what}",
         )
 
         if self.failed(context, error) == Action.CONTINUE:
@@ -346,7 +351,7 @@ class Stream:
             plugin.name,
             direction,
             plugin.body_limit,
-            extra={"plugin": plugin.name, "phase": context.vm.phase},
+            extra={"plugin": plugin.name, "phase": f"on_{direction}_body"},
         )
 
         if self.committed:

@@ -57,7 +57,9 @@ _set_deadline = _c_function(
     ctypes.c_uint64,
     library=_QUICK_LIBRARY,
 )
-_increment_epoch = _c_function("wasmtime_engine_increment_epoch", None, _POINTER)
+_increment_epoch = _c_function(
+    "wasmtime_engine_increment_epoch", None, _POINTER, library=_QUICK_LIBRARY
+)
 _memory_size = _c_function("wasmtime_memory_data_size", _SIZE, _POINTER, _POINTER)
 _memory_base = _c_function("wasmtime_memory_data", _POINTER, _POINTER, _POINTER)
 _trap_new = _c_function("wasmtime_trap_new", _POINTER, ctypes.c_char_p, _SIZE)
@@ -185,18 +187,15 @@ class RawBinding:
             raise ValueError(f"can't call a function of type {signature}")
 
         words = (ctypes.c_uint32 * (_WORDS_IN_A_SLOT * _MAX_PARAMETERS))()
-        count = max(len(parameters), len(results))
         trap = ctypes.c_void_p()
-        context, address = _address(store._context()), ctypes.addressof(function._func)
-        slots, trap_slot = ctypes.addressof(words), ctypes.addressof(trap)
         has_result = bool(results)
+        # Made once: converting a number to a C type at each call takes as long as the call.
+        context = ctypes.c_void_p(_address(store._context()))
+        address = ctypes.c_void_p(ctypes.addressof(function._func))
+        slots, trap_slot = ctypes.c_void_p(ctypes.addressof(words)), ctypes.byref(trap)
+        count = ctypes.c_size_t(max(len(parameters), len(results)))
 
-        def call(a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0) -> int:
-            words[0] = a
-            words[4] = b
-            words[8] = c
-            words[12] = d
-            words[16] = e
+        def enter() -> int:
             error = _call(context, address, slots, count, trap_slot)
 
             if error or trap.value:
@@ -204,8 +203,16 @@ class RawBinding:
 
             return words[0] if has_result else 0
 
-        call.keep = function  # type: ignore[attr-defined]  # `address` points into it
-        return call
+        def call_with_one(a: int = 0, *_dropped: int) -> int:
+            words[0] = a
+            return enter()
+
+        def call(a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0) -> int:
+            words[0], words[4], words[8], words[12], words[16] = a, b, c, d, e
+            return enter()
+
+        enter.keep = function  # type: ignore[attr-defined]  # `address` points into it
+        return call_with_one if len(parameters) < 2 else call
 
     def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> GuestMemory:
         return RawMemory(store, memory)
