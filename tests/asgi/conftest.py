@@ -18,7 +18,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def workshop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Workshop]:
-    """Plugins in Python. At the end, no side has broken a rule of ASGI, and they were all loaded."""
+    """Plugins in Python. At the end, no side has broken a rule of ASGI, and all were loaded."""
     workshop = Workshop(tmp_path)
     caplog.set_level(logging.INFO, "wasm_middleware")
     yield workshop

@@ -14,6 +14,15 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _TERMINAL_FILES = ("http.response.pathsend", "http.response.zerocopysend")
 
 
+#: What a lifespan message answers.
+_ANSWERS = {
+    "lifespan.startup.complete": "lifespan.startup",
+    "lifespan.startup.failed": "lifespan.startup",
+    "lifespan.shutdown.complete": "lifespan.shutdown",
+    "lifespan.shutdown.failed": "lifespan.shutdown",
+}
+
+
 class AsgiLinter:
     """Wraps `app`; `where` begins every violation."""
 
@@ -219,13 +228,6 @@ class _WebSocket(_Call):
 
 
 class _Lifespan(_Call):
-    _ANSWERS = {
-        "lifespan.startup.complete": "lifespan.startup",
-        "lifespan.startup.failed": "lifespan.startup",
-        "lifespan.shutdown.complete": "lifespan.shutdown",
-        "lifespan.shutdown.failed": "lifespan.shutdown",
-    }
-
     def check_scope(self):
         super().check_scope()
         self.asked: list[str] = []
@@ -238,4 +240,4 @@ class _Lifespan(_Call):
 
     def check_sent(self, message):
         kind = message["type"]
-        self.expect(self._ANSWERS.get(kind) in self.asked[-1:], f"{kind} after {self.asked}")
+        self.expect(_ANSWERS.get(kind) in self.asked[-1:], f"{kind} after {self.asked}")

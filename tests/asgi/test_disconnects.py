@@ -1,23 +1,12 @@
-"""The client goes, or the task is cancelled, wherever it is: the last callbacks run exactly once."""
+"""The client goes, or the task is cancelled, wherever it is: last callbacks run exactly once."""
 
 from __future__ import annotations
 
 import anyio
 import pytest
 
-from .harness import (
-    DISCONNECT,
-    PAUSE,
-    BodyGuest,
-    Guest,
-    Server,
-    Spy,
-    chunks,
-    echo,
-    http_scope,
-    post_scope,
-    respond,
-)
+from .guests import PAUSE, BodyGuest, Guest
+from .harness import DISCONNECT, Server, Spy, chunks, echo, http_scope, post_scope, respond
 
 pytestmark = pytest.mark.anyio
 
@@ -299,3 +288,41 @@ async def test_a_plugin_that_fails_at_the_end_fails_nobody(workshop, caplog):
     assert server.body == b"hi"
     assert "no log" in caplog.text
     assert finished_once(workshop, "good")
+
+
+@pytest.mark.parametrize("guest", [Guest, BodyGuest])
+async def test_what_a_stray_task_does_afterwards_reaches_nobody(workshop, quiet, guest):
+    """It holds `receive` and `send` of a request that is over; no context is made anew."""
+    workshop.add(guest, name="plugin")
+    kept = []
+
+    async def app(scope, receive, send):
+        kept.extend([receive, send])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    server = await Server(post_scope(), chunks(b"a")).run(quiet(app))
+    receive, send = kept
+    sent = len(server.sent)
+    await send({"type": "http.response.body", "body": b"late"})
+    assert len(server.sent) == sent
+
+    if guest is BodyGuest:
+        assert await receive() == DISCONNECT
+
+    assert finished_once(workshop, "plugin")
+
+
+async def test_a_disconnect_is_seen_though_100_continue_was_expected(workshop, quiet):
+    """The body has come: there is nothing left to provoke."""
+    workshop.add(HoldBody)
+    messages = []
+
+    async def app(scope, receive, send):
+        messages.append(await receive())
+
+    scope = post_scope(headers=[(b"expect", b"100-continue")])
+
+    with anyio.fail_after(5):
+        await Server(scope, [*chunks(b"a"), DISCONNECT]).run(quiet(app))
+
+    assert messages == [DISCONNECT]

@@ -6,19 +6,8 @@ import pytest
 
 from wasm_middleware import StreamAborted
 
-from .harness import (
-    PAUSE,
-    RESPONSE,
-    BodyGuest,
-    Guest,
-    Server,
-    Spy,
-    chunks,
-    echo,
-    http_scope,
-    post_scope,
-    respond,
-)
+from .guests import PAUSE, RESPONSE, BodyGuest, Guest
+from .harness import Server, Spy, chunks, echo, http_scope, post_scope, respond
 
 pytestmark = pytest.mark.anyio
 

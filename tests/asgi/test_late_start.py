@@ -1,4 +1,4 @@
-"""Where no lifespan comes: plugins are loaded at the first request, once, or requests are refused."""
+"""Where no lifespan comes: plugins are loaded once, at the first request, or it is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from starlette.routing import Route
 
 from wasm_middleware import WasmPluginMiddleware, wasm_plugins
 
-from .harness import Guest, Server, Spy, http_scope, respond
+from .guests import Guest
+from .harness import Server, Spy, http_scope, respond
 from .test_websocket import CONNECT, DENIAL, websocket_scope
 
 pytestmark = pytest.mark.anyio

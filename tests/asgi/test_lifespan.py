@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 from wasm_middleware import WasmPluginMiddleware, wasm_plugins
 from wasm_middleware.runtime.registry import REGISTRY
 
-from .harness import Guest, Server, Spy, http_scope, respond
+from .guests import Guest
+from .harness import Server, Spy, http_scope, respond
 
 pytestmark = pytest.mark.anyio
 
@@ -160,7 +161,9 @@ async def test_a_decorator_with_an_unknown_name_fails_the_start(workshop):
         return PlainTextResponse("hi")
 
     workshop.add(Guest)
-    middleware = [Middleware(WasmPluginMiddleware, config=workshop.config(), engine=workshop.engine)]
+    middleware = [
+        Middleware(WasmPluginMiddleware, config=workshop.config(), engine=workshop.engine)
+    ]
     app = Starlette(routes=[Route("/x", endpoint)], middleware=middleware)
     message = only_failure(await run_lifespan(workshop.around(app), STARTUP))
     assert "(/x) names 'guset'" in message

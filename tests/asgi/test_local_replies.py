@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import logging
 
-import anyio
 import pytest
 
+from .guests import PAUSE, RESPONSE, RESPONSE_HEADERS, BodyGuest, Guest
 from .harness import (
     DISCONNECT,
-    PAUSE,
-    RESPONSE,
-    RESPONSE_HEADERS,
-    BodyGuest,
-    Guest,
     Server,
     Spy,
     chunks,
@@ -143,62 +138,6 @@ async def test_a_reply_to_a_body_is_sent_while_the_application_runs(workshop, ca
     assert workshop.phases("rejectbody")[-3:] == ["log", "done", "delete"]
 
 
-async def test_a_reply_is_whole_though_the_application_gives_up_on_its_receive(workshop):
-    """Starlette's responses cancel a pending `receive` when they have sent everything."""
-    sending, go_on = anyio.Event(), anyio.Event()
-    workshop.add(RejectBody)
-
-    async def app(scope, receive, send):
-        async with anyio.create_task_group() as group:
-            group.start_soon(receive)
-            await sending.wait()
-            group.cancel_scope.cancel()
-            go_on.set()
-
-        await respond(b"nobody sees this")(scope, receive, send)
-
-    async def on_send(message):
-        sending.set()
-        await go_on.wait()
-
-    server = Server(post_scope(), chunks(b"a"))
-    server.on_send = on_send
-    await server.run(workshop.wrap(app))
-    assert server.status == 422
-    assert server.bodies == [b"bad body"]
-
-
-async def test_a_reply_is_sent_once_though_both_directions_wait_for_it(workshop):
-    """The request body waits for a resume when the response makes the reply."""
-
-    class Both(BodyGuest):
-        def request_body(self, size, end):
-            return PAUSE
-
-        def response_headers(self, end):
-            if self.get(b":status", RESPONSE_HEADERS) == b"200":
-                self.reply(502, b"reply")
-
-    workshop.add(Both)
-
-    async def app(scope, receive, send):
-        async def send_soon():
-            await anyio.wait_all_tasks_blocked()
-            await respond(b"hi")(scope, receive, send)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(send_soon)
-            assert await receive() == DISCONNECT
-
-    server = Server(post_scope(), chunks(b"a"))
-
-    with anyio.fail_after(5):
-        await server.run(workshop.wrap(app))
-
-    assert server.status == 502
-    assert server.bodies == [b"reply"]
-
-
 async def test_a_reply_to_response_headers_goes_straight_to_the_client(workshop):
     workshop.add(BodyGuest, name="outer", priority=1)
     workshop.add(RejectResponse, name="inner")
@@ -244,66 +183,6 @@ async def test_a_reply_from_log_is_ignored(workshop, caplog):
     server = await Server(http_scope()).run(workshop.wrap(respond(b"a")))
     assert server.bodies == [b"a"]
     assert "too late: the response is over" in caplog.text
-
-
-async def test_a_reply_from_another_stream_ends_a_paused_one(workshop):
-    class Hold(Guest):
-        def request_headers(self, end):
-            if self.get(b":path") == b"/go":
-                self.host.proxy_set_effective_context(self.held)
-                self.reply(409, b"no more")
-                return 0
-
-            type(self).held = self.context
-            return PAUSE
-
-    workshop.add(Hold)
-    app = await workshop.load(workshop.wrap(respond(b"hi")))
-    server = Server(http_scope("/wait"))
-
-    with anyio.fail_after(5):
-        async with anyio.create_task_group() as group:
-            group.start_soon(server.run, app)
-            await anyio.wait_all_tasks_blocked()
-            other = await Server(http_scope("/go")).run(app)
-
-    assert server.status == 409
-    assert other.body == b"hi"
-
-
-async def test_a_reply_from_another_stream_while_the_application_computes(workshop, caplog):
-    """Nobody waits for anything then; it is sent with the application's next step, or its end."""
-
-    class Kill(Guest):
-        def request_headers(self, end):
-            if self.get(b":path") == b"/kill":
-                self.host.proxy_set_effective_context(self.held)
-                self.reply(409, b"killed")
-            else:
-                type(self).held = self.context
-
-    workshop.add(Kill)
-
-    async def app(scope, receive, send):
-        if scope["path"] == "/kill":
-            await respond(b"")(scope, receive, send)
-            return
-
-        await Server(http_scope("/kill")).run(wrapped)
-
-        if scope["path"] == "/sends":
-            await respond(b"mine")(scope, receive, send)
-        elif scope["path"] == "/raises":
-            raise RuntimeError("killed")
-
-    wrapped = workshop.wrap(app, trusts_app=True)
-
-    for path in ("/sends", "/raises", "/returns"):
-        workshop.events.clear()
-        server = await Server(http_scope(path)).run(wrapped)
-        assert server.bodies == [b"killed"]
-        # The application's own response was never shown.
-        assert workshop.phases("kill").count("response_headers") == 2
 
 
 async def test_the_replied_body_is_not_read_by_plugins_any_more(workshop):

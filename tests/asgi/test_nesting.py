@@ -10,7 +10,8 @@ from starlette.routing import Mount, Route
 
 from wasm_middleware import WasmPluginMiddleware
 
-from .harness import Guest, Server, Spy, Workshop, http_scope, respond
+from .guests import Guest
+from .harness import Server, Spy, Workshop, http_scope, respond
 from .test_routing import ran, route
 
 pytestmark = pytest.mark.anyio

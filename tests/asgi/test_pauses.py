@@ -7,21 +7,8 @@ import contextlib
 import anyio
 import pytest
 
-from .harness import (
-    CONTINUE,
-    PAUSE,
-    REQUEST,
-    RESPONSE,
-    BodyGuest,
-    Guest,
-    Server,
-    Spy,
-    chunks,
-    echo,
-    http_scope,
-    post_scope,
-    respond,
-)
+from .guests import CONTINUE, PAUSE, REQUEST, RESPONSE, BodyGuest, Guest
+from .harness import Server, Spy, chunks, echo, http_scope, post_scope, respond
 
 pytestmark = pytest.mark.anyio
 
@@ -114,8 +101,9 @@ async def test_each_phase_may_wait_in_turn(workshop):
     assert server.body == b"ab"
 
 
-@pytest.mark.parametrize("phase", [b"request_headers", b"request_body", b"response_headers",
-                                   b"response_body"])
+@pytest.mark.parametrize(
+    "phase", [b"request_headers", b"request_body", b"response_headers", b"response_body"]
+)
 async def test_two_plugins_hold_on_one_after_the_other(workshop, phase):
     workshop.add(Holder, name="first")
     workshop.add(Holder, name="second")

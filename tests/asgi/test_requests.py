@@ -5,14 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from .guests import CONTINUE, PAUSE, REQUEST, BodyGuest, BodyReader, Guest
 from .harness import (
-    CONTINUE,
     DISCONNECT,
-    PAUSE,
-    REQUEST,
-    BodyGuest,
-    BodyReader,
-    Guest,
     Server,
     Spy,
     chunks,

@@ -9,7 +9,8 @@ from starlette.routing import Host, Route
 
 from wasm_middleware import WasmPluginMiddleware, wasm_plugins
 
-from .harness import PAUSE, Guest, Server, Spy, http_scope, respond
+from .guests import PAUSE, Guest
+from .harness import Server, Spy, http_scope, respond
 from .test_routing import endpoint, ran, route
 
 pytestmark = pytest.mark.anyio

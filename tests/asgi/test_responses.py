@@ -1,22 +1,11 @@
-"""Responses: headers and bodies through the chain, a true content-length, nothing lost on the way."""
+"""Responses: headers and bodies through the chain, a true content-length, nothing lost."""
 
 from __future__ import annotations
 
 import pytest
 
-from .harness import (
-    CONTINUE,
-    PAUSE,
-    RESPONSE,
-    RESPONSE_HEADERS,
-    BodyGuest,
-    BodyReader,
-    Guest,
-    Server,
-    Spy,
-    http_scope,
-    respond,
-)
+from .guests import CONTINUE, PAUSE, RESPONSE, RESPONSE_HEADERS, BodyGuest, BodyReader, Guest
+from .harness import Server, Spy, http_scope, respond
 
 pytestmark = pytest.mark.anyio
 
@@ -280,12 +269,21 @@ async def test_response_phases_run_in_reverse(workshop):
     ]
 
 
-async def test_a_body_may_be_a_memoryview(workshop):
-    workshop.add(Upper)
+async def test_a_body_may_be_memoryviews(workshop):
+    class Gather(BodyGuest):
+        def response_body(self, size, end):
+            if not end:
+                return PAUSE
+
+            self.set_body(RESPONSE, self.body(RESPONSE).upper())
+            return CONTINUE
+
+    workshop.add(Gather)
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": memoryview(b"abc")})
+        await send({"type": "http.response.body", "body": memoryview(b"ab"), "more_body": True})
+        await send({"type": "http.response.body", "body": memoryview(b"c")})
 
     server = await Server(http_scope()).run(workshop.wrap(app, trusts_app=True))
     assert server.body == b"ABC"

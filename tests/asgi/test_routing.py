@@ -9,18 +9,8 @@ from starlette.routing import Mount, Route
 
 from wasm_middleware import WasmPluginMiddleware, wasm_exempt, wasm_plugins
 
-from .harness import (
-    RESPONSE_HEADERS,
-    BodyGuest,
-    Guest,
-    Server,
-    Spy,
-    chunks,
-    echo,
-    http_scope,
-    post_scope,
-    respond,
-)
+from .guests import RESPONSE_HEADERS, BodyGuest, Guest
+from .harness import Server, Spy, chunks, echo, http_scope, post_scope, respond
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,8 @@ from hypothesis import given, strategies as st
 
 from wasm_middleware.asgi.scope import changed_scope, request_headers, request_path
 
-from .harness import Guest, Server, Spy, http_scope, post_scope, respond
+from .guests import Guest
+from .harness import Server, Spy, http_scope, post_scope, respond
 
 pytestmark = pytest.mark.anyio
 
@@ -287,6 +288,7 @@ def test_a_path_that_is_written_back_as_it_was_read_is_the_same(path, query):
     headers.replace(b":path", value)
     copy = changed_scope(scope, headers, body_may_change=False)
     assert {**copy, "headers": None} == {**scope, "headers": None}
-    changed = changed_scope({**scope, "path": "/x", "raw_path": b"/x"}, headers,
-                            body_may_change=False)
+    changed = changed_scope(
+        {**scope, "path": "/x", "raw_path": b"/x"}, headers, body_may_change=False
+    )
     assert (changed["path"], changed["raw_path"]) == (scope["path"], raw)

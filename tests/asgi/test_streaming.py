@@ -1,4 +1,4 @@
-"""Streaming: each message goes on at once, at the pace of the server, with receive and send at once."""
+"""Streaming: each message goes on at once, at the server's pace; receive and send together."""
 
 from __future__ import annotations
 
@@ -12,17 +12,8 @@ from starlette.routing import Route
 
 from wasm_middleware import WasmPluginMiddleware
 
-from .harness import (
-    DISCONNECT,
-    RESPONSE,
-    BodyGuest,
-    BodyReader,
-    Guest,
-    Server,
-    chunks,
-    http_scope,
-    post_scope,
-)
+from .guests import RESPONSE, BodyGuest, BodyReader, Guest
+from .harness import DISCONNECT, Server, chunks, http_scope, post_scope
 
 pytestmark = pytest.mark.anyio
 

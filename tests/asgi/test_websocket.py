@@ -5,16 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from .harness import (
-    PAUSE,
-    RESPONSE_HEADERS,
-    BodyGuest,
-    Guest,
-    Server,
-    Spy,
-    http_scope,
-    respond,
-)
+from .guests import PAUSE, RESPONSE_HEADERS, BodyGuest, Guest
+from .harness import Server, Spy, http_scope, respond
 
 pytestmark = pytest.mark.anyio
 

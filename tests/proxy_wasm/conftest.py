@@ -17,7 +17,7 @@ from .scripted import EVERYTHING, Shape, guest_module
 
 
 @pytest.fixture(scope="session")
-def modules() -> dict[tuple[int, Shape], Module]:
+def modules() -> dict[tuple[Engine, Shape], Module]:
     """What has been compiled already, by engine and shape."""
     return {}
 
@@ -28,7 +28,7 @@ def services() -> Services:
 
 
 def _factory(
-    engine: Engine, modules: dict[tuple[int, Shape], Module], services: Services
+    engine: Engine, modules: dict[tuple[Engine, Shape], Module], services: Services
 ) -> Iterator[MakeGuest]:
     made: list[Guest] = []
 
@@ -39,7 +39,7 @@ def _factory(
         start: bool = True,
         **options: object,
     ) -> Guest:
-        key = id(engine), shape
+        key = engine, shape
 
         if key not in modules:
             modules[key] = guest_module(engine, shape)
@@ -58,7 +58,7 @@ def _factory(
 
 @pytest.fixture
 def make_guest(
-    engine: Engine, modules: dict[tuple[int, Shape], Module], services: Services
+    engine: Engine, modules: dict[tuple[Engine, Shape], Module], services: Services
 ) -> Iterator[MakeGuest]:
     """Make a scripted guest: started, unless `start=False`; options are those of `Plugin`."""
     yield from _factory(engine, modules, services)
@@ -66,7 +66,7 @@ def make_guest(
 
 @pytest.fixture
 def make_wasm_guest(
-    wasmtime_engine: Engine, modules: dict[tuple[int, Shape], Module], services: Services
+    wasmtime_engine: Engine, modules: dict[tuple[Engine, Shape], Module], services: Services
 ) -> Iterator[MakeGuest]:
     """The same where only WebAssembly will do: spinning, running out of memory."""
     yield from _factory(wasmtime_engine, modules, services)

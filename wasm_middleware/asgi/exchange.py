@@ -119,6 +119,8 @@ class Exchange:
 
     async def finish(self) -> None:
         """Run the plugins' last callbacks; what has been run is not run again."""
+        self.over = True
+
         async with self.turn:
             await self.stream.finish()
 
@@ -327,7 +329,10 @@ class Exchange:
         """Wait until no plugin holds the response; without a client there is none any more."""
         stream, inbox = self.stream, self.inbox
 
-        while flow.paused_by is not None and flow is stream.response and not stream.interrupted:
+        while flow.paused_by is not None and flow is stream.response:
+            if stream.interrupted or stream.finished:
+                return
+
             if inbox.gone:
                 self.over = True
                 return

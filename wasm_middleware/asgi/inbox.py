@@ -119,9 +119,9 @@ class Inbox:
             raise self._error
 
     def _may_peek(self) -> bool:
-        headers = self._stream.request.headers
-        expects = headers.get(b"expect") if headers is not None else None
-        return expects is None or expects.lower() != b"100-continue"
+        request = self._stream.request
+        expects = request.headers.get(b"expect") if request.headers is not None else None
+        return request.passed or expects is None or expects.lower() != b"100-continue"
 
     async def _peek(self, wants_body: bool) -> None:
         """Receive and keep one message, and then none but the disconnect."""

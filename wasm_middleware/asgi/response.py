@@ -49,7 +49,10 @@ class Response:
 
     async def send(self, message: Message) -> None:
         """The application's `send`."""
-        if await self._is_over():
+        exchange = self._exchange
+
+        if exchange.over or exchange.stream.interrupted:
+            await self._stop()
             return
 
         match message["type"]:
@@ -60,8 +63,8 @@ class Response:
             case _:
                 await self._other(message)
 
-    async def _is_over(self) -> bool:
-        """Whether nothing of the application's is sent any more; replies if that is due."""
+    async def _stop(self) -> None:
+        """Nothing more of the application's is sent: reply if that is due, or cut it."""
         exchange = self._exchange
 
         if exchange.stream.interrupted:
@@ -70,13 +73,11 @@ class Response:
         if exchange.cut is not None:
             raise exchange.cut
 
-        return exchange.over
-
     async def _start(self, message: Message) -> None:
         exchange, stream = self._exchange, self._exchange.stream
         given = message.get("headers", ())
 
-        if not isinstance(given, list | tuple):
+        if not isinstance(given, (list, tuple)):
             # Read once here, and once more by the server.
             given = list(given)
             message = {**message, "headers": given}
@@ -97,7 +98,8 @@ class Response:
         if not flow.passed and (ended or not flow.takes_body):
             await exchange.settle(flow)
 
-        if await self._is_over():
+        if exchange.over or stream.interrupted:
+            await self._stop()
             return
 
         self._held = message
@@ -135,7 +137,8 @@ class Response:
         if not more:
             await exchange.settle(flow)
 
-        if await self._is_over() or not flow.output:
+        if exchange.over or exchange.stream.interrupted:
+            await self._stop()
             return
 
         body, ended = flow.take_output(), flow.output_ended
@@ -171,7 +174,6 @@ class Response:
         await exchange.send(message)
 
         if last and not self._trailers:
-            exchange.over = True
             await exchange.finish()
 
     async def _flush(self, whole_body: bytes | None = None) -> None:

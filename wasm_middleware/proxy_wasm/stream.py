@@ -21,7 +21,6 @@ makes a bare 503, or cuts a response that has started.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,7 +37,9 @@ from wasm_middleware.proxy_wasm.ports import Clock, GuestFunction
 from wasm_middleware.proxy_wasm.reply import LocalReply, is_grpc
 from wasm_middleware.proxy_wasm.vm import Vm
 
-_LOG = logging.getLogger("wasm_middleware")
+#: The members of an enum take longer to look up than to compare.
+_REQUEST_HEADERS = MapType.HTTP_REQUEST_HEADERS
+_RESPONSE_HEADERS = MapType.HTTP_RESPONSE_HEADERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +115,18 @@ class StreamContext(Context):
             del vm.contexts[self.id]
 
     def header_map(self, map_type: int) -> HeaderMap | None:
-        if map_type == MapType.HTTP_REQUEST_HEADERS:
+        if map_type == _REQUEST_HEADERS:
             return self.stream.request.headers
 
-        if map_type == MapType.HTTP_RESPONSE_HEADERS:
+        if map_type == _RESPONSE_HEADERS:
             return self.stream.response.headers
 
         return None
 
     def writable_map(self, map_type: int) -> HeaderMap | None:
-        if map_type == MapType.HTTP_REQUEST_HEADERS:
+        if map_type == _REQUEST_HEADERS:
             flow = self.stream.request
-        elif map_type == MapType.HTTP_RESPONSE_HEADERS:
+        elif map_type == _RESPONSE_HEADERS:
             flow = self.stream.response
         else:
             return None

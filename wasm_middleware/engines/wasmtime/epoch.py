@@ -2,9 +2,9 @@
 
 wasmtime compares a counter, the engine's epoch, with each store's deadline at every loop and
 function entry of the guest. A thread increments the epoch every few milliseconds: each tick takes
-the interpreter lock from whoever runs, so no more of them than the promise of a timeout needs
-(never early, late by less than 20 ms). It ticks only while guests run: after the longest deadline there is, and a second more, in which no call began it
-parks, and the next call wakes it.
+the interpreter lock from whoever runs, so there are no more of them than the promise of a timeout
+needs (never early, late by less than 20 ms). It ticks only while guests run: after the longest
+deadline there is, and a second more, in which no call began it parks, and the next call wakes it.
 
 The thread never catches up for ticks that came late. A deadline is therefore never early by more
 than a tick, and late by what the thread was late: on a busy interpreter that is a few ms.
@@ -15,6 +15,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+
+from wasm_middleware.errors import HostBug
 
 #: Seconds between two ticks.
 TICK = 0.004
@@ -42,8 +44,11 @@ class EpochClock:
         self.used = False
 
     def wake(self) -> None:
-        """Tick from now on."""
-        if self._thread is None and not self._closed:
+        """Tick from now on; raise `HostBug` after `close`: nothing would end the call."""
+        if self._closed:
+            raise HostBug("a guest is called after its engine was closed")
+
+        if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="wasm-epoch", daemon=True)
             self._thread.start()
 
@@ -58,6 +63,8 @@ class EpochClock:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+        self.parked = True
 
     def _run(self) -> None:
         idle = 0

@@ -104,9 +104,10 @@ class PublicBinding:
         return wasmtime.Func(store, type_, call)
 
     def caller(self, store: wasmtime.Store, function: wasmtime.Func, signature: str) -> Caller:
-        count = signature.index(">")
+        parameters, _, results = signature.partition(">")
+        count = len(parameters)
 
-        if set(signature) - {"i", ">"}:
+        if len(results) > 1 or set(parameters + results) - {"i"}:
             raise ValueError(f"can't call a function of type {signature}")
 
         def call(*values: int) -> int:

@@ -86,7 +86,8 @@ class RawMemory:
     __slots__ = ("_base", "_bytes", "_context", "_keep", "_memory", "_size", "_view")
 
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
-        self._keep = memory
+        # What the addresses below point into.
+        self._keep = store, memory
         self._context = _address(store._context())
         self._memory = ctypes.addressof(memory._memory)
         self._base = _memory_base(self._context, self._memory) or 0
@@ -183,7 +184,9 @@ class RawBinding:
     def caller(self, store: wasmtime.Store, function: wasmtime.Func, signature: str) -> Caller:
         parameters, _, results = signature.partition(">")
 
-        if len(parameters) > _MAX_PARAMETERS or set(parameters + results) - {"i"}:
+        too_many = len(parameters) > _MAX_PARAMETERS or len(results) > 1
+
+        if too_many or set(parameters + results) - {"i"}:
             raise ValueError(f"can't call a function of type {signature}")
 
         words = (ctypes.c_uint32 * (_WORDS_IN_A_SLOT * _MAX_PARAMETERS))()
@@ -211,7 +214,7 @@ class RawBinding:
             words[0], words[4], words[8], words[12], words[16] = a, b, c, d, e
             return enter()
 
-        enter.keep = function  # type: ignore[attr-defined]  # `address` points into it
+        enter.keep = store, function  # type: ignore[attr-defined]  # addresses point into them
         return call_with_one if len(parameters) < 2 else call
 
     def memory(self, store: wasmtime.Store, memory: wasmtime.Memory) -> GuestMemory:
@@ -223,6 +226,7 @@ class RawBinding:
         def set_deadline(ticks: int) -> None:
             _set_deadline(context, ticks)
 
+        set_deadline.keep = store  # type: ignore[attr-defined]  # `context` is in it
         return set_deadline
 
     def increment_epoch(self, engine: wasmtime.Engine) -> Callable[[], None]:

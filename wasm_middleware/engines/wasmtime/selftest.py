@@ -21,9 +21,11 @@ _LOG = logging.getLogger("wasm_middleware")
 
 _GUEST = """(module
   (import "env" "add" (func $add (param i32 i64 i32) (result i32)))
+  (import "env" "nothing" (func $nothing))
   (memory (export "memory") 1 3)
   (func (export "relay") (param i32 i32) (result i32)
     (call $add (local.get 0) (i64.const -5) (local.get 1)))
+  (func (export "bare") (call $nothing))
   (func (export "grow") (result i32) (memory.grow (i32.const 1)))
   (func (export "trap") unreachable)
   (func (export "spin") (loop $l (br $l))))"""
@@ -67,6 +69,9 @@ def check(binding: Binding, config: wasmtime.Config) -> None:
     def add(*values: int) -> int:
         seen.append(values)
 
+        if not values:
+            return 0
+
         if values[0] == 13:
             raise ZeroDivisionError
 
@@ -76,11 +81,14 @@ def check(binding: Binding, config: wasmtime.Config) -> None:
         return sum(values)
 
     module = wasmtime.Module(engine, _GUEST)
-    imported = module.imports[0].type
-    assert isinstance(imported, wasmtime.FuncType)
-    function = binding.host_function(store, imported, "iIi>i", _Add(add), boundary)
+    functions = []
+
+    for entry, signature in zip(module.imports, ("iIi>i", ">"), strict=True):
+        assert isinstance(entry.type, wasmtime.FuncType)
+        functions.append(binding.host_function(store, entry.type, signature, _Add(add), boundary))
+
     binding.set_deadline(store)(1_000)
-    exports = wasmtime.Instance(store, module, [function]).exports(store)
+    exports = wasmtime.Instance(store, module, functions).exports(store)
 
     def call(name: str, signature: str, *arguments: int) -> int:
         export = exports[name]
@@ -93,6 +101,8 @@ def check(binding: Binding, config: wasmtime.Config) -> None:
 
     expect("values", holds=call("relay", "ii>i", 0xFFFF_FFF0, 10) == 0xFFFF_FFF5)
     expect("signs", holds=seen[-1] == (0xFFFF_FFF0, -5, 10))
+    call("bare", ">")
+    expect("no values", holds=seen[-1] == ())
     expect("faults", holds=call("relay", "ii>i", 14, 0) == 77)
     expect("host failures", holds=_crosses(call, "relay", "ii>i", 13, 0))
     expect("kept failures", holds=isinstance(boundary.take_failure(), ZeroDivisionError))

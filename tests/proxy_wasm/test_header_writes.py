@@ -1,0 +1,202 @@
+"""Changing header maps (reference §4, items 9, 10, 17)."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from wasm_middleware.abi import pairs
+from wasm_middleware.abi.enums import Status
+
+from .harness import (
+    OUT,
+    REQUEST,
+    Guest,
+    held_in_headers,
+)
+
+GET = "proxy_get_header_map_value"
+ADD = "proxy_add_header_map_value"
+REPLACE = "proxy_replace_header_map_value"
+REMOVE = "proxy_remove_header_map_value"
+PAIRS = "proxy_get_header_map_pairs"
+SET_PAIRS = "proxy_set_header_map_pairs"
+SIZE = "proxy_get_header_map_size"
+REQUEST_MAP, RESPONSE_MAP = 0, 2
+ALL_CALLS = [GET, ADD, REPLACE, REMOVE, PAIRS, SET_PAIRS, SIZE]
+WRITES = [ADD, REPLACE, REMOVE, SET_PAIRS]
+
+
+def arguments(guest: Guest, name: str, map_type: int) -> list[object]:
+    """Good arguments for a call, all about `x-new: value`."""
+    key, value = guest.text(b"x-new"), guest.text(b"value")
+    after = {
+        GET: [key, OUT, OUT + 4],
+        ADD: [key, value],
+        REPLACE: [key, value],
+        REMOVE: [guest.text(b"accept")],
+        PAIRS: [OUT, OUT + 4],
+        SET_PAIRS: [guest.text(pairs.encode([(b"x-new", b"value")]))],
+        SIZE: [OUT],
+    }
+    return [map_type, *after[name]]
+
+
+def test_add_appends_a_second_header(guest: Guest) -> None:
+    context = held_in_headers(guest)
+
+    status = guest.ask(context, ADD, 0, guest.text(b"X-Tag"), guest.text(b"three"))
+
+    headers = context.stream.request.headers
+    assert status == Status.OK
+    assert headers is not None
+    assert headers.changed
+    assert headers.pairs == [*REQUEST, (b"x-tag", b"three")]
+
+
+def test_add_to_a_pseudo_header_joins_with_a_comma(guest: Guest) -> None:
+    context = held_in_headers(guest)
+
+    guest.ask(context, ADD, 0, guest.text(b":path"), guest.text(b"/new"))
+
+    headers = context.stream.request.headers
+    assert headers is not None
+    assert headers.pairs[1] == (b":path", b"/items/7?size=large,/new")
+
+
+def test_replace_leaves_one_header_where_the_first_was(guest: Guest) -> None:
+    context = held_in_headers(guest)
+
+    status = guest.ask(context, REPLACE, 0, guest.text(b"X-TAG"), guest.text(b"only"))
+
+    headers = context.stream.request.headers
+    assert status == Status.OK
+    assert headers is not None
+    assert headers.pairs == [*REQUEST[:5], (b"x-tag", b"only"), REQUEST[7]]
+
+
+def test_replace_adds_what_is_missing(guest: Guest) -> None:
+    context = held_in_headers(guest)
+
+    guest.ask(context, REPLACE, 0, guest.text(b"X-New"), guest.text(b"value"))
+
+    headers = context.stream.request.headers
+    assert headers is not None
+    assert headers.pairs == [*REQUEST, (b"x-new", b"value")]
+
+
+@pytest.mark.parametrize("name", [b"host", b"Host", b":authority"])
+def test_host_and_authority_are_one_header(guest: Guest, name: bytes) -> None:
+    context = held_in_headers(guest)
+
+    guest.ask(context, REPLACE, 0, guest.text(name), guest.text(b"other.example"))
+
+    headers = context.stream.request.headers
+    assert headers is not None
+    assert headers.pairs[2] == (b":authority", b"other.example")
+    assert len(headers.pairs) == len(REQUEST)
+
+
+def test_remove_takes_away_all_of_a_name(guest: Guest) -> None:
+    context = held_in_headers(guest)
+
+    status = guest.ask(context, REMOVE, 0, guest.text(b"X-Tag"))
+
+    headers = context.stream.request.headers
+    assert status == Status.OK
+    assert headers is not None
+    assert headers.pairs == [pair for pair in REQUEST if pair[0] != b"x-tag"]
+
+
+def test_removing_what_is_not_there_changes_nothing(guest: Guest) -> None:
+    context = held_in_headers(guest)
+
+    status = guest.ask(context, REMOVE, 0, guest.text(b"x-none"))
+
+    headers = context.stream.request.headers
+    assert status == Status.OK
+    assert headers is not None
+    assert not headers.changed
+
+
+def test_set_pairs_keeps_pseudo_headers_that_are_not_given(guest: Guest) -> None:
+    context = held_in_headers(guest)
+    given = pairs.encode([(b":path", b"/new"), (b"A", b"1"), (b"a", b"2")])
+
+    status = guest.ask(context, SET_PAIRS, 0, guest.text(given))
+
+    headers = context.stream.request.headers
+    assert status == Status.OK
+    assert headers is not None
+    assert sorted(headers.pairs[:4]) == [
+        (b":authority", b"shop.example"),
+        (b":method", b"GET"),
+        (b":path", b"/new"),
+        (b":scheme", b"https"),
+    ]
+    assert headers.pairs[4:] == [(b"a", b"1"), (b"a", b"2")]
+
+
+@pytest.mark.parametrize("malformed", [b"\1", b"\2\0\0\0\1\0", b"\xff\xff\xff\xff"])
+def test_malformed_pairs_count_as_none(
+    guest: Guest, caplog: pytest.LogCaptureFixture, malformed: bytes
+) -> None:
+    context = held_in_headers(guest)
+
+    with caplog.at_level(logging.WARNING):
+        status = guest.ask(context, SET_PAIRS, 0, guest.text(malformed))
+
+    headers = context.stream.request.headers
+    assert status == Status.OK
+    assert headers is not None
+    assert headers.pairs == REQUEST[:4]
+    assert "malformed pairs count as none" in caplog.text
+
+
+INVALID_NAMES = [b"", b"a b", b"a:b", b"a\r\nb", b"a\0b", b"\xe4", b":unknown", b":", b"a\n", b"a "]
+INVALID_VALUES = [b"a\r\nb: c", b"a\rb", b"a\n", b"a\0b"]
+
+
+@pytest.mark.parametrize("invalid", INVALID_NAMES)
+@pytest.mark.parametrize("name", [ADD, REPLACE])
+def test_a_name_that_is_no_name_is_refused(guest: Guest, name: str, invalid: bytes) -> None:
+    context = held_in_headers(guest)
+
+    status = guest.ask(context, name, 0, guest.text(invalid), guest.text(b"value"))
+
+    headers = context.stream.request.headers
+    assert status == Status.BAD_ARGUMENT
+    assert headers is not None
+    assert headers.pairs == REQUEST
+
+
+@pytest.mark.parametrize("invalid", INVALID_VALUES)
+@pytest.mark.parametrize("name", [ADD, REPLACE])
+def test_a_value_that_breaks_out_of_its_line_is_refused(
+    guest: Guest, name: str, invalid: bytes
+) -> None:
+    context = held_in_headers(guest)
+
+    status = guest.ask(context, name, 0, guest.text(b"x-tag"), guest.text(invalid))
+
+    headers = context.stream.request.headers
+    assert status == Status.BAD_ARGUMENT
+    assert headers is not None
+    assert headers.pairs == REQUEST
+
+
+@pytest.mark.parametrize("pair", [(b"a b", b"c"), (b"a", b"b\r\nc: d")])
+def test_set_pairs_refuses_them_all_when_one_is_invalid(
+    guest: Guest, caplog: pytest.LogCaptureFixture, pair: tuple[bytes, bytes]
+) -> None:
+    context = held_in_headers(guest)
+
+    with caplog.at_level(logging.WARNING):
+        status = guest.ask(context, SET_PAIRS, 0, guest.text(pairs.encode([(b"fine", b"1"), pair])))
+
+    headers = context.stream.request.headers
+    assert status == Status.BAD_ARGUMENT
+    assert headers is not None
+    assert headers.pairs == REQUEST
+    assert "refused" in caplog.text

@@ -1,0 +1,147 @@
+"""Generations and the registry: loaded once, shared, closed by the last one."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from asgi.guests import Guest
+
+from wasm_middleware.config import load_settings
+from wasm_middleware.engines.null import NullEngine
+from wasm_middleware.errors import ConfigError
+from wasm_middleware.runtime.generation import load_generation
+from wasm_middleware.runtime.registry import Registry, config_key
+
+pytestmark = pytest.mark.anyio
+
+
+class Engine(NullEngine):
+    """Says when it is closed."""
+
+    closed = False
+
+    def close(self):
+        self.closed = True
+
+
+async def test_it_knows_plugins_routes_and_chains(workshop):
+    workshop.add(Guest, name="a")
+    workshop.add(Guest, name="b", config="own")
+    routes = [
+        {"path": "/x", "id": "one", "plugins": ["b"], "methods": ["GET"]},
+        {"path": "/x", "plugins": [{"name": "b", "config": "other"}]},
+    ]
+    settings = load_settings(workshop.config(routes=routes))
+    generation = await load_generation(settings, workshop.engine())
+    assert list(generation.plugins) == ["a", "b"]
+    assert list(generation.routes) == ["one", "/x"]
+    assert generation.chain_for("/x", "", "GET").links[0].config == b"own"
+    assert generation.chain_for("/x", "", "POST").links[0].config == b"other"
+    assert generation.chain_for("/y", "", "GET").links == ()
+    assert generation.chain_of(["b", "a"]).names == ("b", "a")
+    assert set(generation.plugins["b"].vms[0].roots) == {b"own", b"other"}
+    await generation.close()
+    assert generation.plugins["a"].vms == ()
+
+
+async def test_what_can_not_be_loaded_closes_what_was(workshop):
+    class Bad(Guest):
+        def configure(self):
+            return False
+
+    workshop.add(Guest, name="good")
+    workshop.add(Bad, name="bad")
+    engine = Engine(workshop.modules)
+
+    with pytest.raises(ConfigError, match="'bad': on_configure answered false"):
+        await load_generation(load_settings(workshop.config()), engine)
+
+    assert engine.closed
+    assert workshop.phases("good")[-1] == "delete"
+
+
+async def test_a_holder_gets_what_another_one_has_loaded(workshop):
+    workshop.add(Guest, name="a")
+    settings = load_settings(workshop.config())
+    registry, engines = Registry(), []
+
+    def make():
+        engines.append(Engine(workshop.modules))
+        return engines[-1]
+
+    first = await registry.acquire("key", settings, make)
+    assert await registry.acquire("key", settings, make) is first
+    assert await registry.acquire("other", settings, make) is not first
+    await registry.release("key")
+    assert not engines[0].closed
+    await registry.release("key")
+    assert engines[0].closed
+    assert not engines[1].closed
+    await registry.release("key")
+    assert await registry.acquire("key", settings, make) is not first
+
+
+async def test_those_who_come_at_once_load_once(workshop):
+    class Slow(Guest):
+        async def proxy_on_configure(self, context, size):
+            await anyio.wait_all_tasks_blocked()
+            return 1
+
+    workshop.add(Slow)
+    settings, registry, found = load_settings(workshop.config()), Registry(), []
+
+    async def acquire():
+        found.append(await registry.acquire("key", settings, workshop.engine))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(acquire)
+
+    assert len(set(found)) == 1
+    assert workshop.phases("slow") == ["root"]
+
+
+async def test_each_tries_by_itself_where_loading_fails(workshop):
+    class Later(Guest):
+        tries = 0
+
+        def configure(self):
+            type(self).tries += 1
+            return type(self).tries > 1
+
+    workshop.add(Later)
+    settings, registry, outcomes = load_settings(workshop.config()), Registry(), []
+
+    async def acquire():
+        try:
+            await registry.acquire("key", settings, workshop.engine)
+            outcomes.append("loaded")
+        except ConfigError:
+            outcomes.append("failed")
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(acquire)
+
+    assert outcomes == ["failed", "loaded", "loaded"]
+
+
+def test_keys_are_what_is_configured(workshop, tmp_path, monkeypatch):
+    workshop.add(Guest, name="a")
+    file = tmp_path / "plugins.yaml"
+    file.write_text("plugins:\n  - {name: a, path: a.wasm}\n")
+    settings = load_settings(file)
+    link = tmp_path / "link.yaml"
+    link.symlink_to(file)
+    key = config_key(file, settings, {"log_level": None})
+    assert config_key(str(link), settings, {"log_level": None}) == key
+    assert config_key(file, settings, {"log_level": "debug"}) != key
+    here = load_settings(workshop.config())
+    key = config_key(workshop.config(), here, {})
+    assert config_key(workshop.config(), load_settings(workshop.config()), {}) == key
+    assert config_key(workshop.config(log_level="debug"), here, {}) != key
+    # Relative paths in it would be others.
+    monkeypatch.chdir("/")
+    assert config_key(workshop.config(), load_settings(workshop.config()), {}) != key
+    assert config_key(here, here, {}) == config_key(here, here, {}) != key
+    hash(key)

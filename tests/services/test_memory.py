@@ -1,0 +1,138 @@
+"""Shared data and queues in memory: numbers, caps, and what they forget."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from wasm_middleware import limits
+from wasm_middleware.proxy_wasm.ports import StoreFull
+from wasm_middleware.services import memory
+from wasm_middleware.services.memory import MemoryQueues, MemorySharedData
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.binary(max_size=3)), max_size=20))
+def test_every_value_has_a_number_of_its_own(writes: list[tuple[bytes, bytes]]) -> None:
+    data, numbers = MemorySharedData(), []
+
+    for key, value in writes:
+        assert data.set("", key, value, 0)
+        found = data.get("", key)
+        assert found is not None
+        assert found[0] == value
+        numbers.append(found[1])
+
+    assert 0 not in numbers
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_numbers_start_again_before_they_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_MAX_CAS", 2)
+    data = MemorySharedData()
+    numbers = []
+
+    for _ in range(4):
+        data.set("", b"key", b"", 0)
+        numbers.append((data.get("", b"key") or (b"", 0))[1])
+
+    assert numbers == [1, 2, 1, 2]
+
+
+def test_a_failed_exchange_changes_nothing() -> None:
+    data = MemorySharedData()
+    data.set("", b"key", b"one", 0)
+    before = data.get("", b"key")
+
+    assert not data.set("", b"key", b"two", 99)
+    assert data.get("", b"key") == before
+
+
+def test_keys_belong_to_a_vm_id() -> None:
+    data = MemorySharedData()
+    data.set("a", b"key", b"one", 0)
+
+    assert data.get("b", b"key") is None
+
+
+def test_keys_have_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_SHARED_DATA_KEYS", 2)
+    data = MemorySharedData()
+    data.set("", b"a", b"", 0)
+    data.set("", b"b", b"", 0)
+
+    with pytest.raises(StoreFull):
+        data.set("", b"c", b"", 0)
+
+    assert data.set("", b"a", b"again", 0)
+
+
+def test_bytes_have_a_cap_and_shorter_values_give_room_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_SHARED_DATA_BYTES", 10)
+    data = MemorySharedData()
+    data.set("", b"a", b"x" * 9, 0)
+
+    with pytest.raises(StoreFull):
+        data.set("", b"b", b"", 0)
+
+    with pytest.raises(StoreFull):
+        data.set("", b"a", b"x" * 10, 0)
+
+    assert data.set("", b"a", b"x", 0)
+    assert data.set("", b"b", b"x" * 7, 0)
+
+
+def test_queues_are_first_in_first_out_and_apart() -> None:
+    queues = MemoryQueues()
+    one, two = queues.register("", b"one"), queues.register("", b"two")
+    queues.enqueue(one, b"1")
+    queues.enqueue(two, b"2")
+    queues.enqueue(one, b"3")
+
+    assert [queues.dequeue(one) for _ in range(3)] == [b"1", b"3", None]
+    assert queues.dequeue(two) == b"2"
+
+
+def test_ids_are_those_of_vm_id_and_name() -> None:
+    queues = MemoryQueues()
+    first = queues.register("a", b"name")
+
+    assert first != 0
+    assert queues.register("a", b"name") == first
+    assert queues.register("b", b"name") != first
+    assert queues.resolve("a", b"name") == first
+    assert queues.resolve("a", b"other") is None
+
+
+def test_unknown_queues() -> None:
+    queues = MemoryQueues()
+
+    assert not queues.enqueue(1, b"")
+
+    with pytest.raises(KeyError):
+        queues.dequeue(1)
+
+
+def test_queues_have_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_QUEUES", 1)
+    queues = MemoryQueues()
+    queues.register("", b"one")
+
+    with pytest.raises(StoreFull):
+        queues.register("", b"two")
+
+
+def test_even_empty_messages_fill_a_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_QUEUE_BYTES", 3 * limits.QUEUE_MESSAGE_OVERHEAD)
+    queues = MemoryQueues()
+    queue = queues.register("", b"one")
+
+    for _ in range(3):
+        assert queues.enqueue(queue, b"")
+
+    with pytest.raises(StoreFull):
+        queues.enqueue(queue, b"")
+
+    queues.dequeue(queue)
+    assert queues.enqueue(queue, b"")
