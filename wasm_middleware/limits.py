@@ -36,6 +36,12 @@ MAX_PAIRS_BYTES: Final = MIB
 MAX_PAIRS: Final = 1024
 #: Header names that are known to be names are kept in a cache. Servers take 8 KiB for a line.
 MAX_HEADER_NAME_BYTES: Final = 4 * KIB
+#: As much as any server takes for all headers of a request.
+MAX_HEADER_VALUE_BYTES: Final = 64 * KIB
+#: A key of shared data, the name of a queue.
+MAX_KEY_BYTES: Final = 64 * KIB
+#: `grpc-message` of a local reply, before it is percent-encoded.
+MAX_GRPC_MESSAGE_BYTES: Final = 4 * KIB
 #: One log line; the rest is cut off, and said so.
 MAX_LOG_BYTES: Final = 16 * KIB
 #: proxy-wasm-cpp-host `random_get`; more is EINVAL.

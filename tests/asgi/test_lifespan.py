@@ -183,7 +183,10 @@ async def test_an_unexpected_error_fails_the_start_too(workshop, caplog):
     assert "Traceback" in caplog.text
 
 
-async def test_a_plugin_that_is_fail_open_is_tried_again(workshop, caplog):
+async def test_a_plugin_that_is_fail_open_is_tried_again(workshop, caplog, monkeypatch):
+    now = [50.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
     class Later(Guest):
         tries = 0
 
@@ -198,6 +201,7 @@ async def test_a_plugin_that_is_fail_open_is_tried_again(workshop, caplog):
     assert started[0]["type"] == "lifespan.startup.complete"
     assert "it is fail_open: the service starts without it" in caplog.text
     workshop.events.clear()
+    now[0] += 100
     server = await Server(http_scope()).run(app)
     assert server.body == b"hi"
     assert "request_headers" in workshop.phases("later")
@@ -218,8 +222,8 @@ async def test_a_plugin_that_is_fail_open_and_never_starts_is_left_out(workshop,
 
     assert "request_headers" not in workshop.phases("never")
     assert workshop.phases("guest").count("request_headers") == 5
-    # At the start and at the first request, and then once a second.
-    assert caplog.text.count("answered false") == 2
+    # At the start, and then from time to time: not at each request.
+    assert 1 <= caplog.text.count("answered false") <= 2
 
 
 @pytest.mark.parametrize("raises", [True, False])
@@ -300,6 +304,18 @@ def test_a_service_may_be_started_again(workshop):
 def test_plugins_as_one_string_is_a_mistake_in_the_code():
     with pytest.raises(TypeError, match="a list of names"):
         WasmPluginMiddleware(respond(b""), config={}, plugins="auth")
+
+
+async def test_what_requests_loaded_at_once_before_the_start_is_held_once(workshop):
+    workshop.add(Ends)
+    app = service(workshop)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(Server(http_scope()).run, app)
+
+    await run_lifespan(app, STARTUP, SHUTDOWN)
+    assert not REGISTRY._shared
 
 
 async def test_loading_that_is_cancelled_leaves_nothing_behind(workshop):

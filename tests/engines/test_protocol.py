@@ -184,6 +184,22 @@ def test_an_exit_with_code_zero_poisons_nothing(make: Make) -> None:
     bench.enter()
 
 
+def test_an_exit_is_not_taken_for_the_cause_of_a_later_trap(make: Make) -> None:
+    def answer(*_arguments: object) -> int:
+        raise GuestExit(0)
+
+    bench = make(answer)
+    bench.write("proxy_on_tick", call("proc_exit", 0))
+
+    with pytest.raises(GuestExit):
+        bench.enter()
+
+    bench.write("proxy_on_tick", trap())
+
+    with pytest.raises(GuestTrap, match="unreachable"):
+        bench.enter()
+
+
 def test_an_exit_with_another_code_poisons(make: Make) -> None:
     def answer(*_arguments: object) -> int:
         raise GuestExit(2)

@@ -77,56 +77,94 @@ def test_a_start_function_is_stopped_too(wasmtime_engine: Engine) -> None:
 def test_the_clock_does_not_rest_while_a_guest_runs(
     wasmtime_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Far fewer ticks without a call than the guest may run for.
-    monkeypatch.setattr(epoch, "_IDLE_TICKS", 2)
-    instance = make(wasmtime_engine, SPIN, timeout=0.1)
+    # Many looks, none of which sees a call begin.
+    monkeypatch.setattr(epoch, "_LOOK", 0.005)
+    engine = WasmtimeEngine(wasmtime_engine._binding)  # type: ignore[attr-defined]
+    instance = make(engine, SPIN, timeout=0.2)
 
     with pytest.raises(GuestTimeout):
         enter(instance)
 
+    engine.close()
 
-class Rest(threading.Event):
-    """Tells when somebody waits for it."""
+
+class FakeTicker:
+    """Fulfils `epoch.Ticker`, and tells what it was told."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.waited = threading.Event()
+        self.log: list[str] = []
+        self.stopped = threading.Event()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        self.waited.set()
-        return super().wait(timeout)
+    def start(self) -> None:
+        self.stopped.clear()
+        self.log.append("start")
+
+    def stop(self) -> None:
+        self.log.append("stop")
+        self.stopped.set()
+
+
+def call(clock: epoch.EpochClock) -> None:
+    """What an instance does before it enters a guest."""
+    clock.used = True
+
+    if clock.parked:
+        clock.wake()
 
 
 def test_the_clock_rests_when_nothing_is_called_and_wakes_for_the_next_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(epoch, "_IDLE_TICKS", 2)
-    monkeypatch.setattr(epoch, "TICK", 0.0001)
-    ticked = threading.Event()
-    clock = epoch.EpochClock(ticked.set)
-    clock._wake = rest = Rest()
-    clock.used = True
-    clock.wake()
-    assert rest.waited.wait(10)
+    monkeypatch.setattr(epoch, "_LOOK", 0.001)
+    ticker = FakeTicker()
+    clock = epoch.EpochClock(ticker)
     assert clock.parked
-    ticked.clear()
 
-    clock.used = True
-    clock.wake()
-    assert ticked.wait(10)
+    for _ in range(2):
+        call(clock)
+        assert ticker.stopped.wait(10)
+
     clock.close()
-    clock.close()
+    assert ticker.log == ["start", "stop", "start", "stop", "stop"]
 
 
 def test_a_closed_clock_can_not_be_woken() -> None:
-    clock = epoch.EpochClock(lambda: None)
-    clock.used = True
-    clock.wake()
+    clock = epoch.EpochClock(FakeTicker())
+    call(clock)
+    clock.close()
     clock.close()
     assert clock.parked
 
     with pytest.raises(HostBug):
         clock.wake()
+
+
+def test_a_thread_ticks_where_there_is_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch, "TICK", 0.0001)
+    ticked = threading.Event()
+    ticker = epoch.ThreadTicker(ticked.set)
+    ticker.stop()
+    ticker.start()
+
+    assert ticked.wait(10)
+    ticker.stop()
+
+
+@pytest.mark.timeout(30, method="thread")
+def test_without_timers_a_guest_is_stopped_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(*_arguments: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(epoch.PosixTicker, "__init__", none)
+    engine = WasmtimeEngine()
+    instance = make(engine, SPIN, timeout=0.05)
+
+    with pytest.raises(GuestTimeout):
+        enter(instance)
+
+    engine.close()
 
 
 def test_nothing_runs_after_its_engine_was_closed() -> None:

@@ -243,3 +243,19 @@ def test_no_callback_follows_the_limit(make_guest: MakeGuest) -> None:
     send_body(stream, b"123456", b"7", b"8")
 
     assert len(told(guest, response=False)) == 1
+
+
+@BOTH
+def test_one_resume_lets_go_what_was_paused_then_and_nothing_later(
+    guest: Guest, response: bool
+) -> None:
+    guest.on(body(response), returns=1)
+    stream = opened(guest, response=response)
+    flow = stream.response if response else stream.request
+    send_body(stream, b"one", response=response, ended=False)
+    guest.ask(stream.contexts[0], "proxy_continue_stream", int(response))
+    run(stream.proceed())
+    send_body(stream, b"two", response=response, ended=False)
+
+    assert stream.paused_by is stream.contexts[0]
+    assert flow.take_output() == b""

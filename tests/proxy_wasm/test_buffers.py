@@ -13,6 +13,7 @@ from .harness import (
     Guest,
     MakeGuest,
     begin,
+    call,
     held_in_body,
     held_in_headers,
     new_stream,
@@ -197,6 +198,31 @@ def test_a_stream_reads_the_configuration_of_its_own_root(make_guest: MakeGuest)
     guest.ask(root, "proxy_get_buffer_bytes", 7, 0, 99, OUT, OUT + 4)
 
     assert guest.got() == b"second"
+
+
+@pytest.mark.parametrize("where", [(0, 0), (4, 0), (MAX, 0), (MAX, MAX), (2, 1)])
+def test_a_guest_can_not_make_a_body_larger_than_its_limit(
+    make_guest: MakeGuest, where: tuple[int, int]
+) -> None:
+    guest = make_guest(body_limit=10)
+    context = held_in_body(guest, b"four")
+    room = 6 + (where == (2, 1))
+
+    too_much = guest.ask(context, "proxy_set_buffer_bytes", 0, where, guest.text(b"x" * (room + 1)))
+    fits = guest.ask(context, "proxy_set_buffer_bytes", 0, where, guest.text(b"x" * room))
+
+    assert (too_much, fits) == (Status.BAD_ARGUMENT, Status.OK)
+    guest.ask(context, "proxy_get_buffer_status", 0, OUT, OUT + 4)
+    assert guest.u32() == 10
+
+
+def test_what_has_come_in_may_be_replaced_by_as_much(make_guest: MakeGuest) -> None:
+    guest = make_guest(body_limit=3)
+    guest.on("proxy_on_request_body", call("proxy_set_buffer_bytes", 0, 0, 9, guest.text(b"FOUR")))
+    stream = new_stream(guest)
+    begin(stream)
+
+    assert send_body(stream, b"four") == b"FOUR"
 
 
 SPLICES = st.tuples(

@@ -127,6 +127,8 @@ def test_nothing_is_called_after_a_failure_at_the_end(guest: Guest, callback: st
     begin(stream)
     run(stream.finish())
 
+    # It is too late for the failure policy as well.
+    assert (stream.interrupted, stream.reply, stream.aborted) == (False, None, None)
     assert guest.called[-1] == callback.removeprefix("proxy_")
     assert guest.vm.contexts.keys() == {root.id for root in guest.vm.roots.values()}
 

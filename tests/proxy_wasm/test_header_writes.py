@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from wasm_middleware import limits
 from wasm_middleware.abi import pairs
 from wasm_middleware.abi.enums import Status
 
@@ -184,6 +185,31 @@ def test_a_value_that_breaks_out_of_its_line_is_refused(
     assert status == Status.BAD_ARGUMENT
     assert headers is not None
     assert headers.pairs == REQUEST
+
+
+@pytest.mark.parametrize("name", [ADD, REPLACE])
+def test_a_value_longer_than_any_server_takes_is_refused(guest: Guest, name: str) -> None:
+    context = held_in_headers(guest)
+    most = limits.MAX_HEADER_VALUE_BYTES
+    address, _ = guest.text(b"x" * (most + 1))
+
+    assert guest.ask(context, name, 0, guest.text(b"x-a"), address, most + 1) == Status.BAD_ARGUMENT
+    assert guest.ask(context, name, 0, guest.text(b"x-a"), address, most) == Status.OK
+
+
+@pytest.mark.parametrize("name", [ADD, REPLACE])
+def test_headers_can_be_added_up_to_a_number(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    context = held_in_headers(guest)
+    monkeypatch.setattr(limits, "MAX_PAIRS", len(REQUEST) + 1)
+    statuses = [
+        guest.ask(context, name, 0, guest.text(b"x-%d" % number), guest.text(b"v"))
+        for number in range(2)
+    ]
+
+    assert statuses == [Status.OK, Status.BAD_ARGUMENT]
+    assert guest.ask(context, REPLACE, 0, guest.text(b"x-tag"), guest.text(b"v")) == Status.OK
 
 
 @pytest.mark.parametrize("pair", [(b"a b", b"c"), (b"a", b"b\r\nc: d")])

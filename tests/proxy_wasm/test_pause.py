@@ -121,6 +121,21 @@ def test_resuming_what_is_not_paused_is_fine(guest: Guest, which: int) -> None:
     assert not stream.has_noted_resume
 
 
+@pytest.mark.parametrize("response", [False, True])
+def test_resuming_what_is_not_paused_is_not_kept_for_later(guest: Guest, response: bool) -> None:
+    kind = "response" if response else "request"
+    guest.on(f"proxy_on_{kind}_body", returns=0)
+    guest.on(f"proxy_on_{kind}_body", returns=1)
+    stream = new_stream(guest)
+    flow = reach(stream, f"{kind}_headers")
+    guest.ask(stream.contexts[0], CONTINUE, int(response))
+    send_body(stream, b"one", response=response, ended=False)
+    guest.ask(stream.contexts[0], CONTINUE, int(response))
+    send_body(stream, b"two", response=response)
+
+    assert flow.paused_by is stream.contexts[0]
+
+
 def test_a_root_context_has_nothing_to_resume(guest: Guest) -> None:
     [root] = guest.vm.roots.values()
 

@@ -88,7 +88,16 @@ NO_POINTERS = {
     "pthread_equal",
 }
 #: What these are given is refused for its size before anything looks where it is.
-CAPPED = {"proxy_get_property", "proxy_set_property", "proxy_define_metric"}
+CAPPED = {
+    "proxy_define_metric",
+    "proxy_get_property",
+    "proxy_get_shared_data",
+    "proxy_register_shared_queue",
+    "proxy_resolve_shared_queue",
+    "proxy_set_buffer_bytes",
+    "proxy_set_property",
+    "proxy_set_shared_data",
+}
 INS = [
     (name, index)
     for name, row in ROWS.items()

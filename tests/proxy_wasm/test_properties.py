@@ -285,11 +285,27 @@ def put(guest: Guest, context: StreamContext | RootContext, name: bytes, value: 
     return guest.ask(context, "proxy_set_property", guest.text(name), guest.text(value))
 
 
-@pytest.mark.parametrize("name", [b"one", b"two\0parts", b"a\0b\0c\0d", b"request\0method"])
+@pytest.mark.parametrize("name", [b"one", b"two\0parts", b"a\0b\0c\0d"])
 def test_what_is_set_is_what_is_got(guest: Guest, context: StreamContext, name: bytes) -> None:
     status = put(guest, context, name, b"value\0\xff")
 
     assert (status, get(guest, context, name)) == (Status.OK, b"value\0\xff")
+
+
+@pytest.mark.parametrize("name", [b"request\0method", b"source\0address", b"request\0duration"])
+def test_no_plugin_tells_another_what_the_host_knows(
+    guest: Guest, context: StreamContext, name: bytes
+) -> None:
+    before = get(guest, context, name)
+
+    assert put(guest, context, name, b"forged") == Status.OK
+    assert get(guest, context, name) == before
+
+
+def test_no_plugin_tells_another_who_it_is(guest: Guest, context: StreamContext) -> None:
+    put(guest, context, b"plugin_name", b"forged")
+
+    assert get(guest, context, b"plugin_name") == b"tested"
 
 
 def test_a_trailing_nul_makes_no_other_path(guest: Guest, context: StreamContext) -> None:

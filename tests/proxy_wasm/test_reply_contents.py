@@ -136,6 +136,15 @@ def test_a_grpc_client_gets_its_status_in_headers(
     assert body == b""
 
 
+def test_a_grpc_message_is_no_longer_than_a_header_may_be(guest: Guest) -> None:
+    body = b"x" * (limits.MAX_GRPC_MESSAGE_BYTES + 1)
+    guest.on("proxy_on_request_headers", reply(guest, 403, body=body))
+    stream = new_stream(guest)
+    begin(stream, GRPC_REQUEST)
+
+    assert dict(sent(stream)[0])[b"grpc-message"] == body[:-1]
+
+
 @pytest.mark.parametrize("kind", [b"application/json", b"application/grpcx", b"text/html"])
 def test_other_clients_do_not(guest: Guest, kind: bytes) -> None:
     guest.on("proxy_on_request_headers", reply(guest, 403, grpc=7))

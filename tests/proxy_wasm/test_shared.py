@@ -89,6 +89,16 @@ def test_full_shared_data_is_a_mismatch(guest: Guest, monkeypatch: pytest.Monkey
     assert put(guest, b"one", b"other") == Status.OK
 
 
+def test_a_key_that_is_too_long_is_never_there(guest: Guest) -> None:
+    key = b"x" * (limits.MAX_KEY_BYTES + 1)
+
+    assert put(guest, key, b"value") == Status.BAD_ARGUMENT
+    assert (
+        guest.ask(None, "proxy_get_shared_data", guest.text(key), OUT, OUT + 4, OUT + 8)
+        == Status.NOT_FOUND
+    )
+
+
 # Queues
 
 
@@ -164,6 +174,17 @@ def test_there_are_only_so_many_queues(guest: Guest, monkeypatch: pytest.MonkeyP
 
     status = guest.ask(None, "proxy_register_shared_queue", guest.text(b"two"), OUT)
     assert status == Status.INTERNAL_FAILURE
+
+
+def test_the_name_of_a_queue_has_a_limit(guest: Guest) -> None:
+    name = guest.text(b"x" * (limits.MAX_KEY_BYTES + 1))
+    statuses = [
+        guest.ask(None, "proxy_register_shared_queue", name, OUT),
+        guest.ask(None, "proxy_resolve_shared_queue", name, guest.text(b""), OUT),
+        guest.ask(None, "proxy_resolve_shared_queue", guest.text(b""), name, OUT),
+    ]
+
+    assert statuses == [Status.BAD_ARGUMENT, Status.NOT_FOUND, Status.NOT_FOUND]
 
 
 # Metrics

@@ -291,8 +291,9 @@ class Exchange:
                 if body or ended:
                     return {"type": "http.request", "body": body, "more_body": not ended}
 
-            if inbox.ended and flow.paused_by is not None and not inbox.gone:
-                await inbox.wait(flow, watch=True)
+            # While a plugin holds on, what wakes it counts as well as what the client sends.
+            if flow.paused_by is not None and inbox.message is None and not inbox.gone:
+                await inbox.wait(flow, watch=True, wants_body=not inbox.ended)
             else:
                 message = await self._pull()
 

@@ -25,12 +25,26 @@ _DISCONNECTS = ("http.disconnect", "websocket.disconnect")
 class Inbox:
     """One request's messages from the server. `ended`: no more of its body is to come."""
 
-    __slots__ = ("_error", "_receive", "_stream", "_turn", "_woken", "ended", "gone", "message")
+    __slots__ = (
+        "_deadline",
+        "_error",
+        "_receive",
+        "_stream",
+        "_turn",
+        "_waits_for",
+        "_woken",
+        "ended",
+        "gone",
+        "message",
+    )
 
     def __init__(self, receive: Receive, stream: Stream, turn: Turn) -> None:
         self._receive, self._stream, self._turn = receive, stream, turn
         self._woken: anyio.Event | None = None
         self._error: Exception | None = None
+        #: Whose pause is waited out, and until when; what the client sends begins it anew.
+        self._waits_for: StreamContext | None = None
+        self._deadline = 0.0
         #: What was received while a plugin held on.
         self.message: Message | None = None
         self.ended = False
@@ -40,6 +54,7 @@ class Inbox:
     async def receive(self) -> Message:
         """The message that was kept, or the server's next."""
         message, self.message = self.message, None
+        self._waits_for = None
 
         if message is None:
             message = await self._receive()
@@ -63,7 +78,12 @@ class Inbox:
         if context is None:
             return
 
-        deadline = anyio.current_time() + context.plugin.pause_timeout
+        # An application may give up a wait and begin another: the plugin's time goes on.
+        if self._waits_for is not context:
+            self._waits_for = context
+            self._deadline = anyio.current_time() + context.plugin.pause_timeout
+
+        deadline = self._deadline
         watch = wants_body or (watch and self._may_peek())
 
         while not self.gone and not (wants_body and self.message is not None):
@@ -81,6 +101,7 @@ class Inbox:
                     await stream.proceed()
 
                 if not self._holds(flow, context):
+                    self._waits_for = None
                     return
 
     def _holds(self, flow: Flow, context: StreamContext) -> bool:

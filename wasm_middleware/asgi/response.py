@@ -200,6 +200,8 @@ class Response:
             if headers.get(b"content-length") is not None:
                 _set_length(headers, self._declared)
 
+            # How a body is framed is between server and client (RFC 9112, 6.1).
+            headers.remove(b"transfer-encoding")
             message = {**message, "status": status, "headers": plain_pairs(headers)}
 
         await exchange.send(message)
@@ -241,6 +243,7 @@ def reply_messages(stream: Stream, body: bytes, *, head: bool) -> tuple[Message,
     headers = stream.response.headers
     assert headers is not None
     status = read_status(headers, 500)
+    headers.remove(b"transfer-encoding")
 
     if _has_no_body(status):
         body = b""
@@ -259,8 +262,8 @@ def _has_no_body(status: int) -> bool:
 
 
 def _set_length(headers: HeaderMap, length: bytes | None) -> None:
-    """Make it the content-length, or remove that."""
+    """Make it the only content-length, or remove that."""
     if length is None:
         headers.remove(b"content-length")
-    elif headers.get(b"content-length") != length:
+    elif [value for name, value in headers.pairs if name == b"content-length"] != [length]:
         headers.replace(b"content-length", length)

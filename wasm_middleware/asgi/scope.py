@@ -24,6 +24,7 @@ _AUTHORITY = re.compile(rb"[!-~]*")
 _SAFE = "/!$&'()*+,;=:@~-._"
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
+_FRAMING = (b"content-length", b"transfer-encoding")
 #: Sent in place of a file's bytes: a plugin that reads bodies would not see them.
 _FILE_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
 
@@ -35,22 +36,26 @@ def lowered(headers: Iterable[Pair]) -> list[Pair]:
 
 def request_path(scope: Scope) -> bytes:
     """The path as it was sent, with its query."""
-    raw = scope.get("raw_path")
-    path = raw.partition(b"?")[0] if raw else quote(scope["path"], safe=_SAFE).encode()
+    raw, decoded = scope.get("raw_path"), scope["path"]
+    path = raw.partition(b"?")[0] if raw else b""
+
+    # The router goes by `path`: where something outside has changed that alone, so do plugins.
+    if path != decoded.encode() and _decode(path) != decoded:
+        path = quote(decoded, safe=_SAFE).encode()
+
     query = scope.get("query_string")
     return b"%b?%b" % (path, query) if query else path
 
 
 def request_headers(scope: Scope) -> HeaderMap:
-    """A request's headers as plugins see them. The first `host` is `:authority`."""
+    """A request's headers as plugins see them. The first `host` is `:authority`, and the only."""
     pairs = lowered(scope["headers"])
     pseudo = []
+    hosts = [value for name, value in pairs if name == b"host"]
 
-    for index, (name, value) in enumerate(pairs):
-        if name == b"host":
-            del pairs[index]
-            pseudo.append((b":authority", value))
-            break
+    if hosts:
+        pseudo.append((b":authority", hosts[0]))
+        pairs = [pair for pair in pairs if pair[0] != b"host"]
 
     pseudo.append((b":path", request_path(scope)))
     pseudo.append((b":method", scope.get("method", "GET").encode("latin-1")))
@@ -112,6 +117,11 @@ def changed_scope(scope: Scope, headers: HeaderMap, *, body_may_change: bool) ->
     allow.
     """
     pairs = [pair for pair in headers.pairs if pair[0][:1] != b":"]
+    framing = [pair for pair in lowered(scope["headers"]) if pair[0] in _FRAMING]
+
+    # Where the body ends is the server's to say: a plugin that says otherwise is not heard.
+    if [pair for pair in pairs if pair[0] in _FRAMING] != framing:
+        pairs = [pair for pair in pairs if pair[0] not in _FRAMING] + framing
 
     if body_may_change:
         pairs = [pair for pair in pairs if pair[0] != b"content-length"]
@@ -155,9 +165,13 @@ def _checked(allowed: re.Pattern[bytes], name: bytes, value: bytes) -> bytes:
     return value
 
 
+def _decode(path: bytes) -> str:
+    return unquote_to_bytes(path).decode("utf-8", "replace")
+
+
 def _set_path(scope: Scope, value: bytes) -> None:
     path, _, query = value.partition(b"?")
-    scope["path"] = unquote_to_bytes(path).decode("utf-8", "replace")
+    scope["path"] = _decode(path)
     scope["raw_path"] = path
     scope["query_string"] = query
 

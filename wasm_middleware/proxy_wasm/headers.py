@@ -40,7 +40,10 @@ def canonical_name(name: bytes) -> bytes:
 
 
 def check_value(name: bytes, value: bytes) -> None:
-    """Raise `InvalidHeader` for a value that would break out of its line."""
+    """Raise `InvalidHeader` for a value that is too long, or would break out of its line."""
+    if len(value) > limits.MAX_HEADER_VALUE_BYTES:
+        raise InvalidHeader(f"the value of {name[:100]!r} is too long: {len(value)} bytes")
+
     if _forbidden_in_values(value):
         raise InvalidHeader(f"the value of {name[:100]!r} contains CR, LF or NUL")
 
@@ -77,8 +80,7 @@ class HeaderMap:
         check_value(name, value)
 
         if name[:1] != b":":
-            self.pairs.append((name, value))
-            self.changed = True
+            self._insert(name, value)
             return
 
         present = self.get(name)
@@ -127,6 +129,9 @@ class HeaderMap:
         self.changed = self.pseudo_changed = True
 
     def _insert(self, name: bytes, value: bytes) -> None:
+        if len(self.pairs) >= limits.MAX_PAIRS:
+            raise InvalidHeader(f"there are {limits.MAX_PAIRS} headers already")
+
         if name[:1] == b":":
             self.pairs.insert(0, (name, value))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel
@@ -51,8 +51,6 @@ class Plugin:
     environment: tuple[tuple[str, str], ...] = ()
     #: Names of host calls and callbacks; None allows the whole ABI.
     capabilities: frozenset[str] | None = None
-    #: What a request's log record carries besides, for people who filter by it.
-    log_extra: dict[str, str] = field(default_factory=dict)
 
     def allows(self, name: str) -> bool:
         return self.capabilities is None or name in self.capabilities

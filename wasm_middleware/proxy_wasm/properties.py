@@ -2,8 +2,9 @@
 
 Who the plugin is (`plugin_name` and its kin) every context of its VM knows. The rest is here: each
 row of `_ATTRIBUTES` is one path and the function that computes its value; None is "there is no such
-property" for the guest. Values set by plugins (`proxy_set_property`) are found first, under exactly
-the path they were set with.
+property" for the guest. Values set by plugins (`proxy_set_property`) are found under exactly the
+path they were set with, but none takes the place of an attribute: no plugin tells another who the
+client is.
 
 Source: Envoy "Attributes"; `source.address` is "ip:port", as there.
 """
@@ -28,17 +29,15 @@ def get(context: StreamContext, path: Path) -> bytes | None:
     """The encoded value of a property, or None."""
     stream = context.stream
 
-    if path in stream.properties:
-        return stream.properties[path]
-
-    if path in context.vm.properties:
-        return context.vm.properties[path]
-
     attribute = _ATTRIBUTES.get(path)
 
     if attribute is not None:
         value = attribute(context)
         return None if value is None else encode_value(value)
+
+    for properties in (context.vm.properties, stream.properties):
+        if path in properties:
+            return properties[path]
 
     return _header(context, path)
 

@@ -68,7 +68,8 @@ class LocalReply:
         ]
 
         if self.body:
-            pairs.append((b"grpc-message", quote(self.body, safe=" !\"#$&'()*+,/:;<=>?@").encode()))
+            message = self.body[: limits.MAX_GRPC_MESSAGE_BYTES]
+            pairs.append((b"grpc-message", quote(message, safe=" !\"#$&'()*+,/:;<=>?@").encode()))
 
         dropped = (*_FRAMING, b"content-type", b"grpc-status", b"grpc-message")
         return pairs + [pair for pair in self.headers if pair[0] not in dropped]

@@ -21,6 +21,7 @@ makes a bare 503, or cuts a response that has started.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,6 +37,9 @@ from wasm_middleware.proxy_wasm.plugin import Plugin
 from wasm_middleware.proxy_wasm.ports import Clock, GuestFunction
 from wasm_middleware.proxy_wasm.reply import LocalReply, is_grpc
 from wasm_middleware.proxy_wasm.vm import Vm
+
+#: Failures are the host's to report: a plugin's own log level does not hide them.
+_LOG = logging.getLogger("wasm_middleware")
 
 #: The members of an enum take longer to look up than to compare.
 _REQUEST_HEADERS = MapType.HTTP_REQUEST_HEADERS
@@ -329,7 +333,7 @@ class Stream:
         """Apply the failure policy; the action that the failed call counts as."""
         context.left_out = True
         plugin = context.plugin
-        plugin.logger.error("%s", error, extra={"plugin": plugin.name, "phase": error.phase})
+        _LOG.error("%s", error, extra={"plugin": plugin.name, "phase": error.phase})
 
         if plugin.fail_open or self.finished:
             return Action.CONTINUE
@@ -347,7 +351,7 @@ class Stream:
         """A plugin gathers more than it may: 413 for a request, 500 for a response."""
         plugin = context.plugin
         direction = "response" if response else "request"
-        plugin.logger.error(
+        _LOG.error(
             "plugin %r: it paused a %s body of more than its body_limit of %d bytes",
             plugin.name,
             direction,

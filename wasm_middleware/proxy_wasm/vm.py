@@ -23,10 +23,19 @@ from typing import NoReturn, cast
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel, Status
 from wasm_middleware.abi.properties import Path
-from wasm_middleware.errors import GuestError, GuestExit, GuestTrap, MemoryFault, PluginLoadError
+from wasm_middleware.errors import (
+    GuestError,
+    GuestExit,
+    GuestTrap,
+    HostBug,
+    MemoryFault,
+    PluginLoadError,
+)
 from wasm_middleware.proxy_wasm.context import Context, RootContext
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
 from wasm_middleware.proxy_wasm.ports import Guest, GuestFunction, Memory, Services
+
+_LOG = logging.getLogger("wasm_middleware")
 
 _MAX_ID = 0xFFFF_FFFF
 #: The members of an enum take longer to look up than to return.
@@ -88,6 +97,7 @@ class Vm:
         "plugin",
         "properties",
         "roots",
+        "running",
         "services",
         "tick_period",
     )
@@ -105,6 +115,7 @@ class Vm:
         #: The effective context, while the guest runs; and what it is running.
         self.context: Context | None = None
         self.phase = ""
+        self.running = False
         self.properties: dict[Path, bytes] = {
             (b"plugin_name",): plugin.name.encode(),
             (b"plugin_root_id",): plugin.root_id.encode(),
@@ -129,15 +140,14 @@ class Vm:
         allocate = guest.inner_function("proxy_on_memory_allocate")
         self._allocate = allocate or guest.inner_function("malloc")
 
-    async def start(self) -> None:
-        """Initialize the guest and its first root context.
+    async def start(self, timeout: float = limits.START_TIMEOUT) -> None:
+        """Initialize the guest and its first root context; each call may take `timeout` seconds.
 
         Raises `PluginLoadError` when it refuses, `GuestError` when it fails.
         """
-        self.guest.set_timeout(limits.START_TIMEOUT)
+        self.guest.set_timeout(timeout)
         await self._initialize()
-        await self.add_root(self.plugin.config)
-        self.guest.set_timeout(self.plugin.timeout)
+        await self.add_root(self.plugin.config, timeout)
 
     async def _initialize(self) -> None:
         initialize = self.guest.function("_initialize")
@@ -166,7 +176,7 @@ class Vm:
             if error.code:
                 raise
 
-    async def add_root(self, config: bytes) -> RootContext:
+    async def add_root(self, config: bytes, timeout: float = limits.START_TIMEOUT) -> RootContext:
         """The root context of a configuration, made if there is none yet.
 
         `proxy_on_vm_start` runs once, on the first. Raises as `start` does.
@@ -177,7 +187,7 @@ class Vm:
         first = not self.roots
         root = RootContext(self, self.new_id(), config)
         self.contexts[root.id] = root
-        self.guest.set_timeout(limits.START_TIMEOUT)
+        self.guest.set_timeout(timeout)
 
         try:
             await self._start_root(root, first=first)
@@ -258,6 +268,11 @@ class Vm:
         if self.guest.poisoned:
             raise GuestTrap(_LOST, plugin=self.plugin.name, phase=phase)
 
+        # Before anything is touched: the call that runs must not lose its context to this one.
+        if self.running:
+            raise HostBug(f"plugin {self.plugin.name!r} is called by two threads at once")
+
+        self.running = True
         self.context = context
         self.phase = phase
 
@@ -272,13 +287,16 @@ class Vm:
 
             raise
         except Exception as error:
-            self.plugin.logger.exception(
-                "a host call failed in %s; please report this to wasm-middleware", phase
+            _LOG.exception(
+                "plugin %r: a host call failed in %s; please report this to wasm-middleware",
+                self.plugin.name,
+                phase,
             )
             trap = GuestTrap("a host call failed", plugin=self.plugin.name, phase=phase)
             raise trap from error
         finally:
             self.context = None
+            self.running = False
 
             if self._printed:
                 self._end_line()

@@ -2,8 +2,9 @@
 
 Streams are spread over the instances in turn. An instance that has failed is never entered again:
 it stays with the streams that it was serving, which get the failure policy, and a new one takes its
-place at the next request. While a plugin can't be started, an attempt is made once a second at
-most, and the requests between get its last error.
+place at the next request. While a plugin can't be started, it is tried again after a second, then
+after two, four and so on, and the requests between get its last error. At a request it may take no
+more time than a little above what it took before: the event loop waits for it.
 
 Belongs to one event loop's thread at a time.
 """
@@ -28,9 +29,13 @@ from wasm_middleware.proxy_wasm.ports import Services
 from wasm_middleware.proxy_wasm.vm import Vm
 from wasm_middleware.runtime.inspection import Inspection, inspect_module
 
+_LOG = logging.getLogger("wasm_middleware")
+
 _BODY_PHASES = {"on_request_body", "on_response_body"}
-#: Seconds between two attempts to start a plugin that would not.
-_RETRY_INTERVAL = 1.0
+#: Seconds until a plugin that would not start is tried again: at first, and at most.
+_FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
+#: How long a start may take at a request: this many seconds, and this many times the last one.
+_SHORT_START, _START_FACTOR = 1.0, 3.0
 
 
 class LoadedPlugin:
@@ -53,6 +58,8 @@ class LoadedPlugin:
         self._vms: list[Vm] = []
         self._next = 0
         self._retry_at = 0.0
+        self._retry_interval = _FIRST_RETRY
+        self._start_timeout = limits.START_TIMEOUT
         self._last_error: PluginLoadError | None = None
         self._lock: anyio.Lock | None = None
 
@@ -93,8 +100,21 @@ class LoadedPlugin:
 
         Raises `PluginLoadError` where the plugin refuses or fails.
         """
+        try:
+            await self._fill()
+        except PluginLoadError as error:
+            self._note_failure(error)
+            raise
+
+    async def _fill(self) -> None:
         while len(self._vms) < self.settings.instances.min:
             self._vms.append(await self._spawn())
+
+    def _note_failure(self, error: PluginLoadError) -> None:
+        self._last_error = error
+        self._retry_at = time.monotonic() + self._retry_interval
+        self._retry_interval = min(2 * self._retry_interval, _LAST_RETRY)
+        self._start_timeout = _SHORT_START
 
     def ready(self) -> Vm | None:
         """The instance for the next stream; None if it must be made first (`replace`)."""
@@ -131,42 +151,44 @@ class LoadedPlugin:
         return vm
 
     async def _try_to_replace(self, broken: Sequence[int]) -> None:
-        """Start an instance in the place of the first that is broken, once a second at most."""
+        """Start an instance in the place of the first that is broken, if it is time to."""
         if self._last_error is not None and time.monotonic() < self._retry_at:
             return
 
         try:
             vm = await self._spawn()
         except PluginLoadError as error:
-            self._last_error = error
-            self._retry_at = time.monotonic() + _RETRY_INTERVAL
-            self.plugin.logger.error("%s", error)
+            self._note_failure(error)
+            _LOG.error("%s; it is tried again in %g s", error, self._retry_interval / 2)
             return
 
         self._last_error = None
+        self._retry_interval = _FIRST_RETRY
 
         if broken:
             self._vms[broken[0]].guest.close()
             self._vms[broken[0]] = vm
-            self.plugin.logger.info("plugin %r: a failed instance was replaced", self.name)
+            _LOG.info("plugin %r: a failed instance was replaced", self.name)
         else:
             self._vms.append(vm)
+            await self._fill()
 
     async def _spawn(self) -> Vm:
         vm = Vm(self.plugin, self.services)
         allowed = InstanceLimits(self.settings.memory_limit, limits.MAX_TABLE_ELEMENTS)
 
         guest: Instance | None = None
+        started = time.monotonic()
 
         try:
             guest = self._module.instantiate(
-                functools.partial(resolve, vm), allowed, limits.START_TIMEOUT
+                functools.partial(resolve, vm), allowed, self._start_timeout
             )
             vm.attach(guest)
-            await vm.start()
+            await vm.start(self._start_timeout)
 
             for config in self._configs:
-                await vm.add_root(config)
+                await vm.add_root(config, self._start_timeout)
         except BaseException as error:
             if guest is not None:
                 guest.close()
@@ -178,6 +200,7 @@ class LoadedPlugin:
             reason = f"it failed{phase} while it started: {error.reason}"
             raise PluginLoadError(self.name, reason) from error
 
+        self._start_timeout = _SHORT_START + _START_FACTOR * (time.monotonic() - started)
         return vm
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ boundary is a `Binding`; see `binding`.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -35,7 +36,13 @@ from wasm_middleware.engines.wasmtime.binding import (
     Crossing,
     GuestMemory,
 )
-from wasm_middleware.engines.wasmtime.epoch import TICK, EpochClock
+from wasm_middleware.engines.wasmtime.epoch import (
+    TICK,
+    EpochClock,
+    PosixTicker,
+    ThreadTicker,
+    Ticker,
+)
 from wasm_middleware.engines.wasmtime.selftest import choose_binding
 from wasm_middleware.errors import (
     GuestError,
@@ -47,6 +54,8 @@ from wasm_middleware.errors import (
     MemoryFault,
 )
 from wasm_middleware.limits import MAX_TABLES
+
+_LOG = logging.getLogger("wasm_middleware")
 
 _FOR_EVER = 1 << 40
 _NO_MEMORY_LEFT = 0.75
@@ -63,7 +72,18 @@ class WasmtimeEngine:
     def __init__(self, binding: Binding | None = None) -> None:
         self._binding = binding or choose_binding(engine_config)
         self._engine = wasmtime.Engine(engine_config())
-        self._clock = EpochClock(self._binding.increment_epoch(self._engine))
+        self._clock = EpochClock(self._ticker())
+
+    def _ticker(self) -> Ticker:
+        native = self._binding.native_tick(self._engine)
+
+        if native is not None:
+            try:
+                return PosixTicker(native)
+            except (OSError, AttributeError) as error:
+                _LOG.debug("no native timer, a thread ticks: %s", error)
+
+        return ThreadTicker(self._binding.increment_epoch(self._engine))
 
     @property
     def description(self) -> str:
@@ -165,8 +185,6 @@ class WasmtimeInstance:
         self._boundary, self._limits = boundary, limits
         self._set_deadline = binding.set_deadline(store)
         self._ticks = _FOR_EVER
-        #: The epoch at which the deadline was set.
-        self._set_at = -1
         self._timeout: float | None = None
         self._entered = False
         self._exports: Mapping[str, object] | None = None
@@ -176,12 +194,10 @@ class WasmtimeInstance:
     def set_timeout(self, seconds: float | None) -> None:
         self._timeout = seconds
         self._ticks = _FOR_EVER
-        self._set_at = -1
 
         if seconds is not None:
-            # Two ticks more: the deadline may have been set, and may end, within a tick.
-            self._ticks = math.ceil(seconds / TICK) + 2
-            self._clock.longest = max(self._clock.longest, self._ticks)
+            # One tick more: the first may come at once.
+            self._ticks = math.ceil(seconds / TICK) + 1
 
     def start(self, module: wasmtime.Module, imports: list[wasmtime.Func]) -> None:
         """Instantiate, which runs the module's start function."""
@@ -195,7 +211,7 @@ class WasmtimeInstance:
         except wasmtime.WasmtimeError as error:
             raise self._failed(Crossing(None, str(error))) from None
         finally:
-            self._entered = False
+            self._entered = self._clock.running = False
 
         # wasmtime-py's own class is a mapping of names, and of positions too.
         self._exports = cast(Mapping[str, object], instance.exports(self._store))
@@ -216,21 +232,23 @@ class WasmtimeInstance:
             if self._entered or self.poisoned:
                 raise HostBug(f"{name} called on an instance that is busy or poisoned")
 
-            self._entered = clock.used = True
+            self._entered = clock.used = clock.running = True
 
             if clock.parked:
                 clock.wake()
 
-            if self._set_at != clock.epoch:
-                self._set_at = clock.epoch
-                set_deadline(self._ticks)
+            set_deadline(self._ticks)
 
             try:
                 return enter(*arguments)
             except Crossing as crossing:
                 raise self._failed(crossing) from None
+            except BaseException:
+                # A signal's handler has raised: nobody knows how far the guest has come.
+                self.poisoned = True
+                raise
             finally:
-                self._entered = False
+                self._entered = clock.running = False
 
         return call
 
@@ -266,7 +284,7 @@ class WasmtimeInstance:
         return self._binding.caller(self._store, function, export.signature)
 
     def _begin(self) -> None:
-        self._entered = self._clock.used = True
+        self._entered = self._clock.used = self._clock.running = True
 
         if self._clock.parked:
             self._clock.wake()

@@ -16,6 +16,7 @@ from typing import Protocol
 import wasmtime
 
 from wasm_middleware.engines.protocol import HostFunction, Memory
+from wasm_middleware.engines.wasmtime.epoch import NativeTick
 
 
 class Boundary:
@@ -76,3 +77,6 @@ class Binding(Protocol):
 
     def increment_epoch(self, engine: wasmtime.Engine) -> Callable[[], None]:
         """A function that ticks."""
+
+    def native_tick(self, engine: wasmtime.Engine) -> NativeTick | None:
+        """The same for a timer without Python, if there is a way."""

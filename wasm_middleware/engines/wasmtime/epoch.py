@@ -1,93 +1,188 @@
 """The clock that ends guests which run too long.
 
 wasmtime compares a counter, the engine's epoch, with each store's deadline at every loop and
-function entry of the guest. A thread increments the epoch every few milliseconds: each tick takes
-the interpreter lock from whoever runs, so there are no more of them than the promise of a timeout
-needs (never early, late by less than 20 ms). It ticks only while guests run: after the longest
-deadline there is, and a second more, in which no call began it parks, and the next call wakes it.
+function entry of the guest. Something must increment it. On Linux that is a POSIX timer whose
+function is wasmtime's own `wasmtime_engine_increment_epoch`: it needs no interpreter lock, so it
+ticks on time whatever Python's threads and host calls are doing. Elsewhere, and where the private
+interface is not to be used, a Python thread does it, and is late by what it waits for the lock.
 
-The thread never catches up for ticks that came late. A deadline is therefore never early by more
-than a tick, and late by what the thread was late: on a busy interpreter that is a few ms.
+It ticks only while guests run: a thread that looks once a second stops it when no guest is running
+and none has run since the last look; the next call starts it again.
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from wasm_middleware.errors import HostBug
 
 #: Seconds between two ticks.
-TICK = 0.004
+TICK = 0.002
 
-_IDLE_TICKS = 250
+#: Seconds between two looks at whether the clock is needed.
+_LOOK = 1.0
+_CLOCK_MONOTONIC = 1
+_SIGEV_THREAD = 2
+_NANOSECONDS = 1_000_000_000
 
 
-class EpochClock:
-    """Ticks on a daemon thread of its own, once a call has set `used` and woken it."""
+@dataclass(frozen=True, slots=True)
+class NativeTick:
+    """A C function of one pointer that ticks, by address, and its argument."""
 
-    __slots__ = ("_closed", "_increment", "_thread", "_wake", "epoch", "longest", "parked", "used")
+    function: int
+    argument: int
+
+
+class Ticker(Protocol):
+    """What ticks."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class _SigEvent(ctypes.Structure):
+    """`struct sigevent` of 64-bit Linux."""
+
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signal", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("function", ctypes.c_void_p),
+        ("attributes", ctypes.c_void_p),
+        ("padding", ctypes.c_byte * 32),
+    )
+
+
+class _TimerSpec(ctypes.Structure):
+    """`struct itimerspec`."""
+
+    _fields_ = (
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("value_s", ctypes.c_long),
+        ("value_ns", ctypes.c_long),
+    )
+
+
+class PosixTicker:
+    """A POSIX timer. Raises OSError or AttributeError where there is none."""
+
+    def __init__(self, tick: NativeTick) -> None:
+        if not sys.platform.startswith("linux"):
+            raise OSError("no POSIX timers that call a function")
+
+        self._library = ctypes.CDLL(None, use_errno=True)
+        self._timer = ctypes.c_void_p()
+        event = _SigEvent(value=tick.argument, notify=_SIGEV_THREAD, function=tick.function)
+        created = self._library.timer_create(
+            _CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)
+        )
+
+        if created:
+            raise OSError(ctypes.get_errno(), "timer_create failed")
+
+    def start(self) -> None:
+        self._set(int(TICK * _NANOSECONDS))
+
+    def stop(self) -> None:
+        self._set(0)
+
+    def _set(self, nanoseconds: int) -> None:
+        spec = _TimerSpec(0, nanoseconds, 0, nanoseconds)
+        self._library.timer_settime(self._timer, 0, ctypes.byref(spec), None)
+
+
+class ThreadTicker:
+    """A Python thread."""
 
     def __init__(self, increment: Callable[[], None]) -> None:
         self._increment = increment
-        self._wake = threading.Event()
-        self._closed = False
-        self._thread: threading.Thread | None = None
-        #: Whether a call must `wake` the clock before it enters a guest.
+        self._stop: threading.Event | None = None
+
+    def start(self) -> None:
+        self._stop = stop = threading.Event()
+
+        def run() -> None:
+            while not stop.is_set():
+                time.sleep(TICK)
+                self._increment()
+
+        threading.Thread(target=run, name="wasm-epoch", daemon=True).start()
+
+    def stop(self) -> None:
+        if self._stop is not None:
+            self._stop.set()
+
+
+class EpochClock:
+    """Starts and stops a ticker.
+
+    A call sets `used` and `running`, calls `wake` if the clock is `parked`, and resets `running`.
+    """
+
+    __slots__ = ("_close", "_keeper", "_lock", "_ticker", "parked", "running", "used")
+
+    def __init__(self, ticker: Ticker) -> None:
+        self._ticker = ticker
+        self._lock = threading.Lock()
+        self._close = threading.Event()
+        self._keeper: threading.Thread | None = None
+        #: Whether it must be woken before a guest is entered.
         self.parked = True
-        #: Ticks so far. Within one tick a deadline that was set holds for the next call too.
-        self.epoch = 0
-        #: The longest deadline of all instances, in ticks: a guest may run for as long.
-        self.longest = 0
+        #: Whether a guest is running, for however long: ticks may be late, so no time says it.
+        self.running = False
         #: Set by every call, so that the clock sees that it is needed.
         self.used = False
 
     def wake(self) -> None:
-        """Tick from now on; raise `HostBug` after `close`: nothing would end the call."""
-        if self._closed:
-            raise HostBug("a guest is called after its engine was closed")
+        """Tick from now on; raises `HostBug` on a clock that is closed: nothing would tick."""
+        with self._lock:
+            if self._close.is_set():
+                raise HostBug("a guest is called after its engine was closed")
 
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="wasm-epoch", daemon=True)
-            self._thread.start()
+            if self.parked:
+                self.parked = False
+                self._ticker.start()
 
-        self.parked = False
-        self._wake.set()
+            if self._keeper is None:
+                self._keeper = threading.Thread(
+                    target=self._keep, name="wasm-epoch-keeper", daemon=True
+                )
+                self._keeper.start()
 
     def close(self) -> None:
-        """Stop the thread and wait for it; idempotent."""
-        self._closed = True
-        self._wake.set()
+        """Stop for ever; idempotent."""
+        self._close.set()
 
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._keeper is not None:
+            self._keeper.join()
 
-        self.parked = True
+        with self._lock:
+            self._ticker.stop()
+            self.parked = True
 
-    def _run(self) -> None:
-        idle = 0
-
-        while not self._closed:
-            time.sleep(TICK)
-            self.epoch += 1
-            self._increment()
-
-            if self.used:
+    def _keep(self) -> None:
+        """Stop the ticker while it is not needed."""
+        while not self._close.wait(_LOOK):
+            if self.used or self.running:
                 self.used = False
-                idle = 0
-                continue
+            elif not self.parked:
+                self._park()
 
-            idle += 1
+    def _park(self) -> None:
+        with self._lock:
+            self.parked = True
 
-            if idle > _IDLE_TICKS + self.longest:
-                idle = 0
-                self._wake.clear()
-                self.parked = True
-
-                # A call, or `close`, that came between the lines above did not see the flag.
-                if not (self._closed or self.used):  # type: ignore[redundant-expr]  # set by others
-                    self._wake.wait()
-
+            # A call that came between the look and this line did not see that it is parked.
+            if self.used or self.running:
                 self.parked = False
+            else:
+                self._ticker.stop()

@@ -15,6 +15,7 @@ from wasm_middleware.engines.wasmtime.binding import (
     Crossing,
     GuestMemory,
 )
+from wasm_middleware.engines.wasmtime.epoch import NativeTick
 from wasm_middleware.errors import MemoryFault
 
 _U32_MASK = 0xFFFF_FFFF
@@ -132,6 +133,9 @@ class PublicBinding:
 
     def increment_epoch(self, engine: wasmtime.Engine) -> Callable[[], None]:
         return engine.increment_epoch
+
+    def native_tick(self, engine: wasmtime.Engine) -> NativeTick | None:
+        return None
 
 
 def _results(letters: str, result: int) -> object:

@@ -25,6 +25,7 @@ from wasm_middleware.engines.wasmtime.binding import (
     Crossing,
     GuestMemory,
 )
+from wasm_middleware.engines.wasmtime.epoch import NativeTick
 from wasm_middleware.errors import MemoryFault
 
 _POINTER = ctypes.c_void_p
@@ -237,6 +238,12 @@ class RawBinding:
 
         increment_epoch.keep = engine  # type: ignore[attr-defined]  # `pointer` is its address
         return increment_epoch
+
+    def native_tick(self, engine: wasmtime.Engine) -> NativeTick | None:
+        # The last tick of a timer may be on its way when the timer is stopped, on a thread of its
+        # own: an engine that has one is never freed. It is small, and there is one a generation.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+        return NativeTick(_address(_increment_epoch), _address(engine.ptr()))
 
 
 def _host_callback(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wasm_middleware.abi.enums import BufferType, Status
+from wasm_middleware.abi.enums import BufferType, LogLevel, Status
 from wasm_middleware.proxy_wasm.vm import Vm
 
 #: The members of an enum take longer to look up than to return.
@@ -60,6 +60,13 @@ def proxy_set_buffer_bytes(
 
     if buffer is None:
         return vm.refuse(Status.NOT_FOUND, "proxy_set_buffer_bytes", _not_now(buffer_type))
+
+    limit, present = vm.plugin.body_limit, len(buffer)
+    removed = min(size, max(present - start, 0))
+
+    if present - removed + value_size > max(limit, present):
+        vm.log(LogLevel.ERROR, f"proxy_set_buffer_bytes: refused: more than {limit} bytes")
+        return Status.BAD_ARGUMENT
 
     buffer.splice(start, size, vm.memory.read(value, value_size))
     return _OK

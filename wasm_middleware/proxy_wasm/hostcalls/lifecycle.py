@@ -32,6 +32,9 @@ def proxy_get_current_time_nanoseconds(vm: Vm, ret_time: int) -> int:
 
 
 def proxy_set_tick_period_milliseconds(vm: Vm, period: int) -> int:
+    if period and not vm.tick_period:
+        vm.log(LogLevel.WARN, "proxy_on_tick is not called by this version of wasm-middleware")
+
     vm.tick_period = period
     return _OK
 

@@ -9,11 +9,15 @@ from wasm_middleware.proxy_wasm.vm import Vm
 
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
+_TOO_LONG = f"a key or name has at most {limits.MAX_KEY_BYTES} bytes"
 
 
 def proxy_get_shared_data(
     vm: Vm, key: int, key_size: int, ret_value: int, ret_size: int, ret_cas: int
 ) -> int:
+    if key_size > limits.MAX_KEY_BYTES:
+        return vm.refuse(Status.NOT_FOUND, "proxy_get_shared_data", _TOO_LONG)
+
     found = vm.services.shared_data.get(vm.plugin.vm_id, vm.memory.read(key, key_size))
 
     if found is None:
@@ -28,6 +32,9 @@ def proxy_set_shared_data(
     vm: Vm, key: int, key_size: int, value: int, value_size: int, cas: int
 ) -> int:
     """`cas` 0 stores in any case; a stale one is CasMismatch."""
+    if key_size > limits.MAX_KEY_BYTES:
+        return vm.refuse(Status.BAD_ARGUMENT, "proxy_set_shared_data", _TOO_LONG)
+
     read = vm.memory.read
 
     try:
@@ -43,6 +50,9 @@ def proxy_set_shared_data(
 
 
 def proxy_register_shared_queue(vm: Vm, name: int, name_size: int, ret_queue: int) -> int:
+    if name_size > limits.MAX_KEY_BYTES:
+        return vm.refuse(Status.BAD_ARGUMENT, "proxy_register_shared_queue", _TOO_LONG)
+
     try:
         queue = vm.services.queues.register(vm.plugin.vm_id, vm.memory.read(name, name_size))
     except StoreFull as error:
@@ -58,6 +68,9 @@ def proxy_resolve_shared_queue(
     vm: Vm, vm_id: int, vm_id_size: int, name: int, name_size: int, ret_queue: int
 ) -> int:
     """An empty `vm_id` is the caller's own."""
+    if max(vm_id_size, name_size) > limits.MAX_KEY_BYTES:
+        return vm.refuse(Status.NOT_FOUND, "proxy_resolve_shared_queue", _TOO_LONG)
+
     read = vm.memory.read
     owner = read(vm_id, vm_id_size).decode("utf-8", "replace") or vm.plugin.vm_id
     queue = vm.services.queues.resolve(owner, read(name, name_size))
