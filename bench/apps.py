@@ -149,5 +149,5 @@ SERVED: Final[Mapping[str, Callable[[], ASGIApp]]] = {
 }
 BASELINE: Final = "Starlette alone"
 YARDSTICK: Final = "BaseHTTPMiddleware"
-#: What one header plugin may cost at most, as a part of what the yardstick adds (design: §6).
+#: What one header plugin may cost at most, as a part of what the yardstick adds.
 TARGETS: Final[Mapping[str, float]] = {"1 plugin (header.wat)": 0.25}

@@ -14,7 +14,7 @@ GIB: Final = 1024 * MIB
 DEFAULT_MEMORY_LIMIT: Final = 16 * MIB
 #: A 32-bit memory ends here.
 MAX_MEMORY_LIMIT: Final = 4 * GIB
-#: The promise of the seed documents; one spinning call costs its request, not the worker.
+#: A filter takes well under a millisecond; one that spins costs its request, and little more.
 DEFAULT_TIMEOUT: Final = 0.050
 #: Starting a guest may parse rules or build tables, once, before it serves anybody.
 START_TIMEOUT: Final = 10.0

@@ -1,4 +1,4 @@
-"""The header-map wire format (reference §1.6)."""
+"""The header-map wire format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Property paths and the encoding of values (reference §1.6)."""
+"""Property paths and the encoding of values."""
 
 from __future__ import annotations
 

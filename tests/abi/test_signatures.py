@@ -1,4 +1,4 @@
-"""The tables of the specification (reference §1.1 to §1.3)."""
+"""The tables of the specification."""
 
 from __future__ import annotations
 

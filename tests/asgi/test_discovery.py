@@ -640,7 +640,7 @@ def test_routes_that_are_added_later_to_an_included_router_are_seen():
     assert table.marked
 
 
-# ------------------------------------------------------------------ D11: no spelling slips past
+# No spelling slips past
 
 
 def starlette_app() -> Starlette:

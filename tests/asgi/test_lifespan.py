@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from wasm_middleware import WasmPluginMiddleware, wasm_plugins
+from wasm_middleware import ConfigError, WasmPluginMiddleware, wasm_plugins
 from wasm_middleware.runtime.registry import REGISTRY
 
 from .guests import Guest
@@ -37,7 +37,13 @@ async def run_lifespan(app, *messages, scope=None):
     async def send(message):
         sent.append(message)
 
-    await app(scope or lifespan_scope(), receive, send)
+    try:
+        await app(scope or lifespan_scope(), receive, send)
+    except Exception:
+        # What fails the start is raised as well as said, so that test clients end.
+        if [message["type"] for message in sent] != ["lifespan.startup.failed"]:
+            raise
+
     return sent
 
 
@@ -170,8 +176,8 @@ async def test_a_decorator_with_an_unknown_name_fails_the_start(workshop):
     assert "did you mean 'guest'?" in message
 
 
-async def test_an_unexpected_error_fails_the_start_too(workshop, caplog):
-    """Raised, it would look like an application without lifespan."""
+async def test_an_unexpected_error_fails_the_start_too(workshop):
+    """Without the message it would look like an application without lifespan."""
 
     def broken_engine():
         raise ZeroDivisionError("a bug")
@@ -180,7 +186,6 @@ async def test_an_unexpected_error_fails_the_start_too(workshop, caplog):
     app = service(workshop, engine=broken_engine)
     message = only_failure(await run_lifespan(app, STARTUP))
     assert "ZeroDivisionError('a bug')" in message
-    assert "Traceback" in caplog.text
 
 
 async def test_a_plugin_that_is_fail_open_is_tried_again(workshop, caplog, monkeypatch):
@@ -338,3 +343,16 @@ async def test_loading_that_is_cancelled_leaves_nothing_behind(workshop):
     assert workshop.phases("ends")[-1] == "delete"
     assert not REGISTRY._shared
     assert not REGISTRY._loading
+
+
+def test_a_test_client_raises_what_is_wrong_with_the_configuration():
+    app = Starlette(middleware=[Middleware(WasmPluginMiddleware, config="no-such-file.yaml")])
+
+    with pytest.raises(ConfigError, match="no such file"), TestClient(app):
+        pass
+
+
+@pytest.mark.parametrize("config", [None, 3, ["plugins.yaml"]])
+def test_a_configuration_of_another_type_is_refused_at_once(config):
+    with pytest.raises(TypeError, match="config must be a path, a dict or Settings"):
+        WasmPluginMiddleware(respond(b"hi"), config=config)

@@ -1,4 +1,4 @@
-"""No spelling of a path reaches a protected endpoint past its plugin (design: D11).
+"""No spelling of a path reaches a protected endpoint past its plugin.
 
 The whole way is walked: the path as a client sends it, decoded as servers do, routes, decorators
 and the application's own router. Every protected endpoint notes whether the guard has run.

@@ -117,8 +117,8 @@ routes:
          " (or remove the key)"),
         ("allowed_capabilities: proxy_log", "27: plugins.0.allowed_capabilities: expected a list"
          " of host calls such as [proxy_log], got 'proxy_log'"),
-        ("allowed_capabilities: [proxy-log]", "28: plugins.0.allowed_capabilities.0: expected the"
-         " name of a host call such as proxy_log, got 'proxy-log'"),
+        ("allowed_capabilities: [proxy-log]", "28: plugins.0.allowed_capabilities.0: expected a"
+         " host call or callback such as proxy_log, got 'proxy-log' (did you mean proxy_log?)"),
         ("allowed_capabilities:", "26: plugins.0.allowed_capabilities: has no value, expected a"
          " list of host calls such as [proxy_log] (or remove the key)"),
         ('vm_id: "a\\nb"', "12: plugins.0.vm_id: expected text, got 'a\\nb'"

@@ -1,4 +1,4 @@
-"""What the host does with a guest's allocator (reference §4, items 34 to 36)."""
+"""What the host does with a guest's allocator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies on their way through plugins (reference §4, items 5, 6, 14)."""
+"""Bodies on their way through plugins."""
 
 from __future__ import annotations
 

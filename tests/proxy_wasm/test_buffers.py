@@ -1,4 +1,4 @@
-"""Host calls on buffers (reference §4, items 1 to 6), and the splice that they come down to."""
+"""Host calls on buffers, and the splice that they come down to."""
 
 from __future__ import annotations
 

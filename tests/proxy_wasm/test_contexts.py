@@ -1,4 +1,4 @@
-"""Contexts: ids, the effective one, roots (reference §4, items 29 to 33, 45)."""
+"""Contexts: ids, the effective one, roots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How streams end (reference §4, items 29 to 31)."""
+"""How streams end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guests that fail, and the failure policy (reference §4, items 28, 35, 37; design D10)."""
+"""Guests that fail, and the failure policy."""
 
 from __future__ import annotations
 

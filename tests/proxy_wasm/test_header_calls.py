@@ -1,4 +1,4 @@
-"""Host calls on header maps (reference §4, items 7 to 10, 12, 13, 14, 17)."""
+"""Host calls on header maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changing header maps (reference §4, items 9, 10, 17)."""
+"""Changing header maps."""
 
 from __future__ import annotations
 

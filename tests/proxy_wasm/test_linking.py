@@ -17,7 +17,7 @@ from wasm_middleware.proxy_wasm.vm import Callbacks, Vm
 from .harness import LOGGER, OUT, Guest, MakeGuest, begin, call, new_stream, respond, run, services
 from .scripted import Shape
 
-#: What the Rust SDK takes without a panic (reference §1.5).
+#: What the Rust SDK takes without a panic.
 ACCEPTED = {
     "proxy_http_call": {0, 2, 10},
     "proxy_dispatch_http_call": {0, 2, 10},

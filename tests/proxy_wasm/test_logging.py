@@ -1,4 +1,4 @@
-"""What guests log (reference §4, item 47)."""
+"""What guests log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pausing and going on (reference §4, items 17, 20, 21)."""
+"""Pausing and going on."""
 
 from __future__ import annotations
 

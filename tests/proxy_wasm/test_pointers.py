@@ -1,4 +1,4 @@
-"""Bad pointers (reference §4, item 35): every pointer of every host call, at every edge.
+"""Bad pointers: every pointer of every host call, at every edge.
 
 Each row has good arguments. `In` stands for bytes that the guest hands over (two words), `Out` for
 where it wants a value of so many bytes.

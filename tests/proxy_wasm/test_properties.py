@@ -1,4 +1,4 @@
-"""Properties (reference §1.7 and §4, item 46)."""
+"""Properties."""
 
 from __future__ import annotations
 

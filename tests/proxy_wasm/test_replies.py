@@ -1,4 +1,4 @@
-"""Local replies (reference §4, items 24 to 28)."""
+"""Local replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a local reply is made of, and closing a stream (reference §4, item 27)."""
+"""What a local reply is made of, and closing a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared data, queues and metrics through host calls (reference §4, items 42 to 44)."""
+"""Shared data, queues and metrics through host calls."""
 
 from __future__ import annotations
 

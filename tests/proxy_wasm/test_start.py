@@ -1,4 +1,4 @@
-"""How a guest is started (reference §1.4 and §4, items 37, 38)."""
+"""How a guest is started."""
 
 from __future__ import annotations
 

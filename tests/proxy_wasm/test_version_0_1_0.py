@@ -1,4 +1,4 @@
-"""What guests of 0.1.0 expect (reference §1.1 and §4, items 7, 50)."""
+"""What guests of 0.1.0 expect."""
 
 from __future__ import annotations
 

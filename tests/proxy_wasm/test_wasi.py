@@ -1,4 +1,4 @@
-"""WASI (reference §1.8): what there is, and that nothing of the system is."""
+"""WASI: what there is, and that nothing of the system is."""
 
 from __future__ import annotations
 

@@ -7,15 +7,12 @@ application's, and a failure is answered with `lifespan.startup.failed` and ever
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
 
 from wasm_middleware.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from wasm_middleware.errors import WasmMiddlewareError
-
-_LOG = logging.getLogger("wasm_middleware")
 
 
 async def run_lifespan(
@@ -35,12 +32,12 @@ async def run_lifespan(
         await start()
     except WasmMiddlewareError as error:
         await send({"type": "lifespan.startup.failed", "message": f"wasm_middleware: {error}"})
-        return
+        # As Starlette does: a test client waits for it, and shows it to the test.
+        raise error.with_traceback(None) from None
     except Exception as error:
-        # Raised, it would look like an application without lifespan, which is served all the same.
-        _LOG.exception("plugins can't be loaded")
+        # Without the message it would look like an application that has no lifespan, and is served.
         await send({"type": "lifespan.startup.failed", "message": f"wasm_middleware: {error!r}"})
-        return
+        raise
 
     async def receive_through() -> Message:
         nonlocal startup, stopping

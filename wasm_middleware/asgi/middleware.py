@@ -58,6 +58,9 @@ class WasmPluginMiddleware:
         if isinstance(plugins, str):
             raise TypeError("plugins must be a list of names, not one string")
 
+        if not isinstance(config, str | os.PathLike | Mapping | Settings):
+            raise TypeError(f"config must be a path, a dict or Settings, not {config!r}")
+
         self.app = app
         self._config = config
         self._plugins = None if plugins is None else tuple(plugins)

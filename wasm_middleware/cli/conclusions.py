@@ -1,7 +1,7 @@
 """What is concluded from a module, in words: which bodies it sees, and what would spare it calls.
 
 Exports don't tell what a plugin wants, and imports tell only where the toolchain leaves out what
-is not used (design: D5a). So where bodies are passed through a plugin that may not look at them,
+is not used. So where bodies are passed through a plugin that may not look at them,
 the advice is to say so in the file.
 """
 

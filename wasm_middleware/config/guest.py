@@ -14,12 +14,14 @@ from typing import Final
 
 from pydantic.json_schema import JsonSchemaValue
 
+from wasm_middleware.abi.signatures import CALLBACKS, HOST_CALLS, WASI_CALLS
 from wasm_middleware.config.fields import Kind
-from wasm_middleware.config.problems import Mistake, Problem, expected
+from wasm_middleware.config.problems import Mistake, Problem, expected, suggest
 
 __all__ = ["capabilities", "environment", "opaque"]
 
-_CAPABILITY: Final = re.compile(r"[a-z][a-z0-9_]*")
+_CAPABILITY: Final = re.compile(r"[a-z_][a-z0-9_]*")
+_CAPABILITIES: Final = frozenset((*HOST_CALLS, *WASI_CALLS, *CALLBACKS))
 
 
 def opaque() -> Kind:
@@ -107,10 +109,13 @@ def _to_names(value: object) -> frozenset[str]:
 
     problems = [
         Problem(
-            "expected the name of a host call such as proxy_log, got {seen}", "", item, (index,)
+            "expected a host call or callback such as proxy_log, got {seen}",
+            suggest(item, _CAPABILITIES),
+            item,
+            (index,),
         )
         for index, item in enumerate(value)
-        if not isinstance(item, str) or not _CAPABILITY.fullmatch(item)
+        if item not in _CAPABILITIES
     ]
 
     if problems:

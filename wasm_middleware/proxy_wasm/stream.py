@@ -15,8 +15,8 @@ response likewise, and takes out what the flows let pass. After each step it loo
 When all is over, `finish` runs `on_log` in chain order, then `on_done` and `on_delete` of each
 context (Envoy's order). It runs once; each context that was created is deleted once.
 
-Failures follow D10 in one place, `failed`: fail_open leaves the plugin out of the rest, fail_closed
-makes a bare 503, or cuts a response that has started.
+Failures follow the failure policy in one place, `failed`: fail_open leaves the plugin out of the
+rest, fail_closed makes a bare 503, or cuts a response that has started.
 """
 
 from __future__ import annotations

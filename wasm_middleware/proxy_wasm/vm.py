@@ -100,6 +100,7 @@ class Vm:
         "running",
         "services",
         "tick_period",
+        "unloading",
     )
 
     callbacks: Callbacks
@@ -116,6 +117,7 @@ class Vm:
         self.context: Context | None = None
         self.phase = ""
         self.running = False
+        self.unloading = False
         self.properties: dict[Path, bytes] = {
             (b"plugin_name",): plugin.name.encode(),
             (b"plugin_root_id",): plugin.root_id.encode(),
@@ -229,6 +231,8 @@ class Vm:
         A root whose `proxy_on_done` answers false would go on until `proxy_done`; the guest is
         going away, so it ends without its delete.
         """
+        self.unloading = True
+
         if not self.guest.poisoned:
             for root in self.roots.values():
                 await self._end_root(root)
@@ -357,6 +361,8 @@ class Vm:
         A second line of one message is indented, so that it can't pass for a message of its own.
         """
         if level >= self.plugin.log_level:
+            # What it says while it is unloaded concerns nobody but its author.
+            level = LogLevel.DEBUG if self.unloading else level
             line = text.decode("utf-8", "replace").rstrip().replace("\r", "")
             self.log(level, line.replace("\n", "\n    "))
 

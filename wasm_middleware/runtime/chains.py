@@ -2,7 +2,7 @@
 
 A chain is made once for each route and each combination with a decorator's marker, and then only
 looked up. Order: priority, high to low; among equals the route's own list, then the decorator's,
-then the file (design: D6 and §3). A plugin is in a chain once, with the configuration it was first
+then the file. A plugin is in a chain once, with the configuration it was first
 given there.
 """
 

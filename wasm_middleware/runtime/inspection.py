@@ -1,7 +1,7 @@
 """What a module's outside says about it as a Proxy-Wasm plugin.
 
 The ABI version is the marker that it exports. Which phases it wants is not told by its exports,
-since every SDK exports every callback; its imports tell more (design: D5a). A body phase is run
+since every SDK exports every callback; its imports tell more. A body phase is run
 where the callback is exported and a buffer call is imported; a body may come out changed where
 `proxy_set_buffer_bytes` is imported.
 """

@@ -83,8 +83,10 @@ def _bind(vm: Vm, name: str) -> HostCall:
 
     status = NOT_YET[name]
 
+    warn = _warn_once(vm, f"{name} is not available in this version of wasm-middleware")
+
     def not_yet(*_arguments: int) -> int:
-        vm.log(LogLevel.WARN, f"{name} is not available in this version of wasm-middleware")
+        warn()
         return status
 
     return not_yet
@@ -109,8 +111,10 @@ def _beyond(vm: Vm, module: str, name: str) -> HostCall:
     """An import that nobody specified: the module loads, and the call says so."""
     status = Errno.NOSYS if module in WASI_MODULES else Status.UNIMPLEMENTED
 
+    warn = _warn_once(vm, f"it called {module}.{name}, which this host does not have")
+
     def beyond(*_arguments: int) -> int:
-        vm.log(LogLevel.WARN, f"it called {module}.{name}, which this host does not have")
+        warn()
         return status
 
     return beyond
@@ -119,8 +123,22 @@ def _beyond(vm: Vm, module: str, name: str) -> HostCall:
 def _not_allowed(vm: Vm, module: str, name: str) -> HostCall:
     status = Errno.NOTCAPABLE if module in WASI_MODULES else Status.INTERNAL_FAILURE
 
+    warn = _warn_once(vm, f"it called {name}, which its allowed_capabilities do not list")
+
     def not_allowed(*_arguments: int) -> int:
-        vm.log(LogLevel.WARN, f"it called {name}, which its allowed_capabilities do not list")
+        warn()
         return status
 
     return not_allowed
+
+
+def _warn_once(vm: Vm, message: str) -> Callable[[], None]:
+    """Say it as a warning the first time an instance needs it, and at debug level from then on."""
+    level = LogLevel.WARN
+
+    def warn() -> None:
+        nonlocal level
+        vm.log(level, f"plugin {vm.plugin.name!r}: {message}")
+        level = LogLevel.DEBUG
+
+    return warn
