@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from wasm_middleware.asgi.decorators import Marker
-from wasm_middleware.asgi.discovery import EndpointTable
+from wasm_middleware.asgi.discovery import Endpoint, EndpointTable
 from wasm_middleware.asgi.exchange import SCOPE_KEY
 from wasm_middleware.asgi.types import Scope
 from wasm_middleware.errors import ConfigError, Diagnostic
@@ -118,27 +118,32 @@ class Binding:
 
         return marked
 
-    def endpoint_chains(self) -> list[tuple[str, str, Chain]]:
-        """Methods, path and chain of every endpoint of the application, for people."""
-        rows = []
+    def endpoint_chains(self) -> list[tuple[Endpoint, str, Chain]]:
+        """Every endpoint of the application with its methods and their chain, for people.
+
+        An endpoint whose methods have different chains has a row for each.
+        """
+        rows: list[tuple[Endpoint, str, Chain]] = []
 
         for endpoint in self.endpoints.endpoints:
-            methods = sorted(endpoint.methods or ())
-            scope: Scope = {
-                "type": "websocket" if endpoint.kind == "websocket" else "http",
-                "path": endpoint.path,
-                "root_path": "",
-                "method": "GET" if not methods or "GET" in methods else methods[0],
-            }
-            chain = self._fixed if self._fixed is not None else self._path_chain(scope)
+            chains: dict[Chain, list[str]] = {}
 
-            if endpoint.marker is not None and self._fixed is None:
-                chain = self._mark(chain, endpoint.marker)
+            for method in sorted(endpoint.methods or ()) or [""]:
+                chains.setdefault(self._endpoint_chain(endpoint, method), []).append(method)
 
-            label = ",".join(methods) or ("WS" if endpoint.kind == "websocket" else "*")
-            rows.append((label, endpoint.path, chain))
+            for chain, methods in chains.items():
+                label = ",".join(methods) or ("WS" if endpoint.kind == "websocket" else "*")
+                rows.append((endpoint, label, chain))
 
         return rows
+
+    def _endpoint_chain(self, endpoint: Endpoint, method: str) -> Chain:
+        if self._fixed is not None:
+            return self._fixed
+
+        path: Scope = {"path": endpoint.path, "root_path": "", "method": method or "GET"}
+        chain = self._path_chain(path)
+        return chain if endpoint.marker is None else self._mark(chain, endpoint.marker)
 
     def log_summary(self) -> None:
         """Say once what runs where."""
@@ -163,11 +168,12 @@ class Binding:
 
         rows = self.endpoint_chains()
 
-        for (_, path, chain), endpoint in zip(rows, self.endpoints.endpoints, strict=True):
+        for endpoint, methods, chain in rows:
             if endpoint.marker is not None:
-                _LOG.info("endpoint %s (%s): %s", endpoint.name, path, _arrow(chain))
+                where = f"{endpoint.name} ({methods} {endpoint.path})"
+                _LOG.info("endpoint %s: %s", where, _arrow(chain))
 
-        uncovered = [f"{methods} {path}" for methods, path, chain in rows if not chain.links]
+        uncovered = [f"{methods} {row.path}" for row, methods, chain in rows if not chain.links]
 
         if uncovered:
             _LOG.info("no plugin runs on: %s", ", ".join(uncovered))

@@ -186,10 +186,8 @@ def _describe_application(report: CheckReport, generation: Generation, app: obje
         message = "its endpoints can't be listed: it has no Starlette or FastAPI routes"
         report.warnings.append(Diagnostic(name, 0, 0, "", message))
 
-    for (methods, path, chain), endpoint in zip(
-        binding.endpoint_chains(), table.endpoints, strict=True
-    ):
-        row = EndpointRow(methods, path, endpoint.name, chain.route, chain.names)
+    for endpoint, methods, chain in binding.endpoint_chains():
+        row = EndpointRow(methods, endpoint.path, endpoint.name, chain.route, chain.names)
         report.endpoints.append(row)
 
     report.warnings += _encoder_warnings(report, layers, generation)

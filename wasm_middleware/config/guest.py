@@ -115,7 +115,7 @@ def _to_names(value: object) -> frozenset[str]:
             (index,),
         )
         for index, item in enumerate(value)
-        if item not in _CAPABILITIES
+        if not isinstance(item, str) or item not in _CAPABILITIES
     ]
 
     if problems:

@@ -81,8 +81,9 @@ impl RateLimit {
                 return Ok(());
             }
         }
-        warn!("{key}: no token taken in {MAX_ATTEMPTS} attempts, the request is let through");
-        Ok(())
+        // So many clashes mean that the store takes nothing: a limit that can't count lets nobody in.
+        warn!("{key}: no token taken in {MAX_ATTEMPTS} attempts, the request is refused");
+        Err(1.0)
     }
 
     fn reject(&self, seconds: f64) {
