@@ -38,7 +38,7 @@ def test_endpoints_of_an_included_router_can_be_decorated(start: Start, connect:
     assert not touched(wire.get("/api/covered"))
     assert not touched(wire.get("/covered/exempt"))
     assert touched(wire.get("/covered/all"))
-    assert server.logged("endpoint marked (/api/marked): add-header -> security-headers") == 1
+    assert server.logged("/api/marked): add-header -> security-headers") == 1
 
 
 @pytest.mark.parametrize("framework", ["litestar", "quart"])
