@@ -7,6 +7,8 @@ import contextlib
 import anyio
 import pytest
 
+from wasm_middleware import WasmPluginMiddleware
+
 from .guests import CONTINUE, PAUSE, REQUEST, RESPONSE, BodyGuest, Guest
 from .harness import Server, Spy, chunks, echo, http_scope, post_scope, respond
 
@@ -323,3 +325,27 @@ async def test_pauses_of_other_kinds_of_the_cpp_sdk_are_pauses(workshop):
     workshop.add(Watermark, pause_timeout="20ms")
     server = await Server(http_scope()).run(workshop.wrap(Spy()))
     assert server.status == 503
+
+
+async def test_a_receive_that_never_waits_does_not_keep_a_pause_from_ending(workshop):
+    """As tests have it that don't script what comes after the body."""
+
+    class Holds(Guest):
+        def request_headers(self, end):
+            return PAUSE
+
+    workshop.add(Holds, pause_timeout="50ms")
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    app = WasmPluginMiddleware(respond(b"hi"), config=workshop.config(), engine=workshop.engine)
+
+    with anyio.fail_after(10):
+        await app(http_scope(), receive, send)
+
+    assert sent[0]["status"] == 503
