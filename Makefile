@@ -9,7 +9,7 @@ PORT ?= 8000
 DEBIAN_PACKAGES = wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench plugins deps test-lowest clean
+.PHONY: help run test check format bench docs plugins deps test-lowest clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ format: $(VENV)/.installed ## format and mend what can be mended
 bench: $(VENV)/.installed ## print what a request costs, as ratios in one run
 	$(BIN)/python -m bench
 
+docs: $(VENV)/.installed ## make docs/compatibility.md anew
+	$(BIN)/python -m tests.compatibility
+
 plugins: ## rebuild the .wasm files from their sources (checks its tools first)
 	$(PYTHON) example_app/plugins/build.py
 
@@ -64,7 +67,7 @@ $(VENV)-lowest/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(VENV)-lowest/bin/python -m pip install --quiet --editable ".[all]" --group test --group lowest \
-	    "starlette==1.0.0" "fastapi==0.133.0" "uvicorn==0.40.0" "wasmtime==45.0.0"
+	    "starlette==1.0.0" "fastapi==0.133.0" "uvicorn==0.40.0" "wasmtime==45.0.0" "grpcio==1.74.0"
 	@touch $@
 
 test-lowest: $(VENV)-lowest/.installed ## the suite with the oldest dependencies allowed

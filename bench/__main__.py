@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import apps, inprocess, server
+from bench import apps, callouts, inprocess, server
 from wasm_middleware.engines.wasmtime import WasmtimeEngine
 
 
@@ -31,6 +31,8 @@ def main(quick: bool, no_server: bool) -> None:
         )
     )
 
+    console.print(callouts_table(callouts.measure(rounds=2 if quick else 5)))
+
     if not no_server:
         console.print(server.describe())
         console.print(
@@ -49,6 +51,22 @@ def in_process_table(microseconds: dict[str, float]) -> Table:
     for name, cost in microseconds.items():
         part = (cost - base) / yardstick
         table.add_row(name, f"{cost:.1f}", f"{cost - base:.1f}", f"{part:.2f}", _target(name, part))
+
+    return table
+
+
+def callouts_table(seconds: dict[str, float]) -> Table:
+    """What waiting for an upstream costs, beside what the upstream takes."""
+    takes = callouts.UPSTREAM_TAKES
+    name = (
+        f"{callouts.REQUESTS} requests at once, an upstream of {takes * 1e3:.0f} ms; it is asked by"
+    )
+    table = _table(name, "ms in all", "of the upstream's", "target")
+
+    for who, cost in seconds.items():
+        kept = f"≤ {callouts.TARGET:g} s {'kept' if cost <= callouts.TARGET else 'MISSED'}"
+        target = kept if who == "a plugin" else ""
+        table.add_row(who, f"{cost * 1e3:.0f}", f"{cost / takes:.1f}", target)
 
     return table
 

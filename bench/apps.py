@@ -71,12 +71,12 @@ def _plugins(path: Path, count: int = 1, **options: object) -> Middleware:
     return Middleware(WasmPluginMiddleware, config=config, **options)  # type: ignore[arg-type] # options are passed through
 
 
-def _header_plugin() -> Path:
-    """The module of `header.wat`, in a folder that lives as long as the process."""
+def module_of(wat: str) -> Path:
+    """The module of a file of this folder, in one that lives as long as the process."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    path = Path(folder.name) / "header.wasm"
-    path.write_bytes(wasmtime.wat2wasm((_HERE / "header.wat").read_text(encoding="utf-8")))
+    path = Path(folder.name) / "plugin.wasm"
+    path.write_bytes(wasmtime.wat2wasm((_HERE / wat).read_text(encoding="utf-8")))
     return path
 
 
@@ -101,17 +101,17 @@ def base_http() -> ASGIApp:
 
 def one_plugin() -> ASGIApp:
     """One plugin that does as little as a filter can."""
-    return _application(_plugins(_header_plugin()))
+    return _application(_plugins(module_of("header.wat")))
 
 
 def ten_plugins() -> ASGIApp:
     """Ten of them in one chain."""
-    return _application(_plugins(_header_plugin(), _TEN))
+    return _application(_plugins(module_of("header.wat"), _TEN))
 
 
 def one_plugin_through_public_calls() -> ASGIApp:
     """The same plugin through wasmtime-py's documented calls."""
-    return _application(_plugins(_header_plugin(), engine=_public_calls))
+    return _application(_plugins(module_of("header.wat"), engine=_public_calls))
 
 
 def rust_plugin() -> ASGIApp:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.compatibility.recording import proof as proof
 from wasm_middleware.engines.null import NullEngine
 from wasm_middleware.engines.protocol import Engine
 

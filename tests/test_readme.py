@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from wasm_middleware.config import load_settings
+from wasm_middleware import WasmPluginMiddleware
+from wasm_middleware.asgi.state import WasmProperties
+from wasm_middleware.config import UpstreamSettings, load_settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -69,6 +75,18 @@ def test_the_file_that_shows_every_key_shows_every_key() -> None:
     assert not missing
 
 
+def test_the_upstreams_of_the_call_outs_are_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "plugins.yaml"
+    file.write_text(next(block for block in blocks("yaml") if "upstreams:" in block))
+    settings = load_settings(file)
+    assert [(name, str(entry.url)) for name, entry in settings.upstreams] == [
+        ("auth", "http://127.0.0.1:9000"),
+        ("audit", "https://audit.internal:8443"),
+    ]
+    default = UpstreamSettings(url=settings.upstreams[1][1].url)
+    assert settings.upstreams[1][1] == default
+
+
 def test_the_example_of_a_mistake_is_reported_in_those_words(tmp_path: Path) -> None:
     promised = next(block for block in blocks("console") if "has no unit" in block)
     line = promised.splitlines()[1]
@@ -98,6 +116,29 @@ def test_the_decorator_examples_import_what_there_is() -> None:
 
     assert callable(namespace["reports"])
     assert callable(namespace["health"])
+
+
+def test_what_plugins_share_is_shared_as_the_readme_says() -> None:
+    """Its plugin sets no property: the middleware is asked what it would give to a request."""
+    source = "".join(block for block in blocks("python") if "wasm_properties" in block)
+    properties = WasmProperties({(b"auth", b"user"): b"ada"}, {})
+    request = SimpleNamespace(state=SimpleNamespace(wasm_properties=properties))
+    namespace: dict[str, object] = {"PlainTextResponse": PlainTextResponse}
+    exec(compile(source, "README.md", "exec"), namespace)
+    response = asyncio.run(namespace["profile"](request))  # type: ignore[operator]
+
+    assert response.body == b"hello ada"
+
+
+def test_the_foreign_functions_of_the_readme_are_accepted(first_screen: Path) -> None:
+    source = next(block for block in blocks("python") if "foreign_functions" in block)
+    app = FastAPI()
+    namespace = {"app": app, "WasmPluginMiddleware": WasmPluginMiddleware, "database": None}
+    exec(compile(source, "README.md", "exec"), namespace)
+
+    # Loads the first screen's plugin with them.
+    with TestClient(app) as client:
+        assert client.get("/none").status_code == 404
 
 
 def test_python_shows_a_plugins_messages_once_logging_is_configured(

@@ -13,6 +13,7 @@
     │   ├── GuestBodyLimit       it paused while more than `body_limit` arrived
     │   └── AbiViolation         it broke a rule of the ABI
     ├── StreamAborted          nobody: how a response is cut after it has started
+    ├── StreamClosed           nobody: a websocket's application sends to nobody
     └── HostBug                us: please report it
 
 A foreign exception becomes one of these in exactly one place per adapter.
@@ -39,6 +40,7 @@ __all__ = [
     "MemoryFault",
     "PluginLoadError",
     "StreamAborted",
+    "StreamClosed",
     "WasmMiddlewareError",
 ]
 
@@ -175,6 +177,13 @@ class StreamAborted(WasmMiddlewareError):
 
     ASGI has no message for it: leaving the application with an exception makes the server close
     the connection, so that the client can tell the answer is cut.
+    """
+
+
+class StreamClosed(WasmMiddlewareError, OSError):
+    """Raised by an application's `send` on a websocket that is closed.
+
+    An OSError, as servers raise it for a client that has gone (ASGI 2.4), and frameworks expect it.
     """
 
 

@@ -44,12 +44,51 @@ MAX_KEY_BYTES: Final = 64 * KIB
 MAX_GRPC_MESSAGE_BYTES: Final = 4 * KIB
 #: One log line; the rest is cut off, and said so.
 MAX_LOG_BYTES: Final = 16 * KIB
+#: One value, and one header map, in a line of the explain log: enough to know which one it was.
+MAX_TRACED_BYTES: Final = 200
+MAX_TRACED_PAIRS: Final = 20
 #: proxy-wasm-cpp-host `random_get`; more is EINVAL.
 MAX_RANDOM_BYTES: Final = 64 * KIB
 #: A path is a few words; a longer one is never answered.
 MAX_PROPERTY_PATH_BYTES: Final = 4 * KIB
+#: The name of a foreign function.
+MAX_FOREIGN_NAME_BYTES: Final = KIB
+#: What it is given and what it gives: as large as a body. Compressed zeros grow a thousandfold.
+MAX_FOREIGN_ARGUMENTS_BYTES: Final = 10 * MIB
+MAX_FOREIGN_RESULT_BYTES: Final = 10 * MIB
+#: A key that a guest signs or verifies with; RSA of 8,192 bits takes 6.4 KB in PEM. Larger ones
+#: take seconds to check.
+MAX_CRYPTO_KEY_BYTES: Final = 8 * KIB
+#: Private keys that are kept, so that each is checked once.
+MAX_CRYPTO_KEYS: Final = 16
 #: A body that a guest answers with by itself.
 MAX_LOCAL_RESPONSE_BYTES: Final = 10 * MIB
+
+# What a guest may have under way.
+
+#: Calls to upstreams that one instance waits for; each holds its request in memory.
+MAX_PENDING_CALLS: Final = 10_000
+#: The body of such a call.
+MAX_CALL_BODY_BYTES: Final = 10 * MIB
+#: How long an upstream may take, where neither the call nor the upstream's entry says; and the most
+#: that a call may ask for, whose place among those under way nobody else gets meanwhile.
+DEFAULT_CALL_TIMEOUT: Final = 5.0
+MAX_CALL_TIMEOUT: Final = 3600.0
+#: Calls to one upstream at a time: each has a connection, and a process some 1,000 files.
+DEFAULT_CALLS_IN_FLIGHT: Final = 100
+MAX_CALLS_IN_FLIGHT: Final = 10_000
+#: The body of an answer: an instance has to have room for it.
+DEFAULT_CALL_RESPONSE_BYTES: Final = MIB
+#: A gRPC message, either way: what gRPC itself takes by default.
+MAX_GRPC_CALL_BYTES: Final = 4 * MIB
+#: Messages of one gRPC stream that its upstream has not taken yet.
+MAX_GRPC_QUEUED_BYTES: Final = 16 * MIB
+#: Messages of a connection that a plugin pauses; one without content takes room too.
+MAX_GATHERED_MESSAGES: Final = 10_000
+#: Ticks more often than this would leave the event loop no time for requests.
+MIN_TICK_PERIOD: Final = 0.010
+#: What a root context may have left to do when its plugin is unloaded (`proxy_done`).
+DONE_TIMEOUT: Final = 5.0
 
 # What all guests of one vm_id or one plugin share.
 
@@ -61,6 +100,8 @@ MAX_METRICS_PER_PLUGIN: Final = 1_000
 MAX_METRIC_NAME_BYTES: Final = 512
 #: What a stream's plugins may hand to each other through `proxy_set_property`.
 MAX_STREAM_PROPERTIES_BYTES: Final = MIB
+#: All of them are looked at when one is set.
+MAX_STREAM_PROPERTIES: Final = 1_000
 #: Queues and the messages waiting in each; a message without content takes room too.
 MAX_QUEUES: Final = 1_000
 MAX_QUEUE_BYTES: Final = 16 * MIB

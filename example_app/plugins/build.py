@@ -131,7 +131,7 @@ def c() -> Build:
 
     def build(folder: Path, wasm: Path) -> None:
         sources = sorted(path.name for path in folder.glob("*.c"))
-        options = ["-O2", *warnings, "-I../include", *linking, "-o", str(wasm)]
+        options = ["-O2", *warnings, f"-I{HERE / 'include'}", *linking, "-o", str(wasm)]
         run([*clang, *options, *sources], cwd=folder)
 
     return build
@@ -145,8 +145,15 @@ PLUGINS = {
     HERE / "rate-limit": rust,
     HERE / "redact": c,
     HERE / "security-headers": c,
+    TESTS / "differ-as": assemblyscript,
+    TESTS / "differ-c": c,
+    TESTS / "differ-rust": rust,
     TESTS / "every-callback": rust,
+    TESTS / "foreign-calls": rust,
     TESTS / "go-every": go,
+    TESTS / "statuses-rust": rust,
+    TESTS / "grpc-client": rust,
+    TESTS / "ws-filter": rust,
 }
 
 

@@ -50,6 +50,7 @@ EXTENSIONS = {
     "proxy_dispatch_http_call",
     "pthread_equal",
     "emscripten_notify_memory_growth",
+    "abort",
 }
 
 
@@ -117,6 +118,7 @@ def test_numbers_are_those_of_the_specification() -> None:
         "EMPTY": 7,
         "CAS_MISMATCH": 8,
         "INTERNAL_FAILURE": 10,
+        "BROKEN_CONNECTION": 11,
         "UNIMPLEMENTED": 12,
     }
     assert [list(map(int, numbers)) for numbers in (LogLevel, MapType, BufferType)] == [

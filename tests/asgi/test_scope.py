@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given, strategies as st
 
-from wasm_middleware.asgi.scope import changed_scope, request_headers, request_path
+from wasm_middleware.asgi.scope import changed_scope, describe, request_headers, request_path
 
 from .guests import Guest
 from .harness import Server, Spy, http_scope, post_scope, respond
@@ -229,7 +229,7 @@ async def test_a_removed_pseudo_header_leaves_what_was(workshop):
     assert (spy.seen["path"], spy.seen["method"]) == ("/here", "PUT")
 
 
-async def test_a_request_header_that_would_break_its_line_is_refused(workshop):
+async def test_a_request_header_that_would_break_its_line_fails_the_request(workshop):
     statuses = []
 
     class Inject(Guest):
@@ -240,8 +240,20 @@ async def test_a_request_header_that_would_break_its_line_is_refused(workshop):
 
     workshop.add(Inject)
     spy = Spy()
-    await Server(http_scope()).run(workshop.wrap(spy))
-    assert statuses == [2, 2, 2]
+    server = await Server(http_scope()).run(workshop.wrap(spy))
+    assert statuses == [0, 0, 0]
+    assert server.status == 503
+    assert spy.scopes == []
+
+
+async def test_with_fail_open_no_value_of_the_clients_passes_for_the_plugins(workshop):
+    class Inject(Guest):
+        def request_headers(self, end):
+            self.set(b"x-user", b"a\r\nb: c")
+
+    workshop.add(Inject, failure_policy="fail_open")
+    spy = Spy()
+    await Server(http_scope(headers=[(b"x-user", b"root")])).run(workshop.wrap(spy))
     assert spy.seen["headers"] == [(b"host", b"test")]
 
 
@@ -292,3 +304,54 @@ def test_a_path_that_is_written_back_as_it_was_read_is_the_same(path, query):
         {**scope, "path": "/x", "raw_path": b"/x"}, headers, body_may_change=False
     )
     assert (changed["path"], changed["raw_path"]) == (scope["path"], raw)
+
+
+def tls_scope(**tls: object) -> dict[str, object]:
+    return http_scope(extensions={"tls": {"server_cert": None, "tls_version": 0x0304, **tls}})
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (0x0301, "TLSv1"),
+        (0x0302, "TLSv1.1"),
+        (0x0303, "TLSv1.2"),
+        (0x0304, "TLSv1.3"),
+        (0x0399, None),
+        (None, None),
+    ],
+)
+def test_tls_versions_are_named_as_envoy_does(number, name):
+    assert describe(tls_scope(tls_version=number), "").tls_version == name
+
+
+@pytest.mark.parametrize("extensions", [{}, {"tls": {}}, {"tls": None}, None])
+def test_without_tls_there_is_nothing_to_tell(extensions):
+    info = describe(http_scope(extensions=extensions), "")
+
+    assert (info.tls_version, info.peer_certificate, info.peer_subject) == (None, None, None)
+    assert info.tls_failure is None
+
+
+def test_a_clients_certificate_is_the_first_of_its_chain():
+    scope = tls_scope(client_cert_chain=["own", "issuer"], client_cert_name="CN=ada")
+    info = describe(scope, "")
+
+    assert (info.peer_certificate, info.peer_subject) == ("own", "CN=ada")
+
+
+@pytest.mark.parametrize("chain", [[], None])
+def test_a_client_without_certificate_has_none(chain):
+    info = describe(tls_scope(client_cert_chain=chain, client_cert_name=None), "")
+
+    assert (info.peer_certificate, info.peer_subject, info.tls_failure) == (None, None, None)
+
+
+def test_a_certificate_that_was_not_accepted_is_none():
+    scope = tls_scope(
+        client_cert_chain=["own"], client_cert_name="CN=admin", client_cert_error="expired"
+    )
+    info = describe(scope, "")
+
+    assert (info.peer_certificate, info.peer_subject) == (None, None)
+    assert info.tls_failure == "expired"

@@ -93,7 +93,7 @@ routes:
          " got 'none' (write 50ms; the units are us, ms, s, m, h)"),
         ("bodies: maybe", "13: plugins.0.bodies: expected auto, true or false, got 'maybe'"
          " (write auto, true or false)"),
-        ("type: network", f"11: plugins.0.type: 'network' is {LATER} (use type: http)"),
+        ("type: tcp", "11: plugins.0.type: expected http or network, got 'tcp'"),
         ("isolation: request",
          f"16: plugins.0.isolation: 'request' is {LATER} (use isolation: shared)"),
         ("log_level: INFO", "16: plugins.0.log_level: expected one of trace, debug, info, warn,"
@@ -153,7 +153,7 @@ def test_a_wrong_field_of_a_plugin_is_explained(
         ("shared_data: sqlite:///x.db",
          f"14: shared_data: 'sqlite://…' is {LATER} (use shared_data: memory://)"),
         ("shared_data: mysql://u:pass@h", "14: shared_data: expected memory://, got 'mysql://…'"),
-        ("upstreams: {}", f"1: upstreams: is {LATER} (remove it; the app is the only upstream)"),
+        ("metrics: {}", f"1: metrics: is {LATER} (remove it)"),
         ("secrets: {}", f"1: secrets: is {LATER} (give them in a plugin's config, as ${{NAME}})"),
         ("plugin: []", "1: plugin: unknown key (did you mean plugins?)"),
         ("defaults: {name: a}", "12: defaults.name: has no default (each plugin has its own)"),

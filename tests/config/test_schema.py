@@ -117,7 +117,7 @@ def test_references_are_accepted_where_numbers_will_be() -> None:
         "routes: [{path: /, plugins: a}]",
         "defaults: {name: a}",
         "engine: wasmer",
-        "upstreams: {}",
+        "upstreams: http://127.0.0.1:9000",
     ],
 )
 def test_mistakes_are_marked_in_the_editor(text: str) -> None:
@@ -153,6 +153,7 @@ def test_defaults_are_shown_as_they_are_written() -> None:
         "bodies": "auto",
         "type": "http",
         "isolation": "shared",
+        "ticks": "singleton",
         "allow_on_headers_stop_iteration": False,
         "log_level": "info",
         "failure_policy": "fail_closed",

@@ -47,6 +47,10 @@ routes:
     methods: [get, POST]
     plugins: [auth, {name: rate-limit, config: {burst: 5}}]
   - path: /
+upstreams:
+  auth: http://127.0.0.1:9000
+  "outbound|443||api": {url: https://api.example.com, max_in_flight: 5, response_limit: 2MB}
+callouts: {allow_hosts: ["example.com:443"]}
 shared_data: memory://
 log_level: warn
 scheduling: inline

@@ -99,7 +99,7 @@ def test_the_self_test_sees_a_binding_that_does_something_else(
     def changed(self: RawBinding, *arguments: object) -> object:
         if method == "host_function":
             store, type_, signature, function, boundary = arguments
-            wrong = HostFunction(Wrong(function.call), function.fault)  # type: ignore[attr-defined, arg-type]
+            wrong = HostFunction(Wrong(function.call), function.fault, function.faulted)  # type: ignore[attr-defined, arg-type]
             return right(self, store, type_, signature, wrong, boundary)
 
         if method == "set_deadline":

@@ -24,7 +24,7 @@ def modules() -> dict[tuple[Engine, Shape], Module]:
 
 @pytest.fixture
 def services() -> Services:
-    return harness.services()
+    return harness.services(http=harness.FakeHttp(), grpc=harness.FakeGrpc())
 
 
 def _factory(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,11 @@ from typing import TypeVar
 
 from wasm_middleware.engines.protocol import Instance, InstanceLimits, Module
 from wasm_middleware.limits import DEFAULT_MEMORY_LIMIT
-from wasm_middleware.proxy_wasm.context import Context
+from wasm_middleware.proxy_wasm.context import Context, RootContext
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 from wasm_middleware.proxy_wasm.hostcalls import resolve
 from wasm_middleware.proxy_wasm.plugin import Plugin
-from wasm_middleware.proxy_wasm.ports import Services
+from wasm_middleware.proxy_wasm.ports import GrpcCall, GrpcEvents, HttpAnswer, HttpCall, Services
 from wasm_middleware.proxy_wasm.stream import RequestInfo, Stream, StreamContext
 from wasm_middleware.proxy_wasm.vm import Vm
 from wasm_middleware.services.memory import MemoryQueues, MemorySharedData
@@ -86,8 +87,98 @@ class FakeEntropy:
         return bytes(index % 251 + 1 for index in range(size))
 
 
-def services() -> Services:
-    return Services(FakeClock(), FakeEntropy(), MemorySharedData(), MemoryQueues(), MemoryMetrics())
+class FakeBackground:
+    """Fulfils `ports.Background`: runs when a test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[Callable[..., Coroutine[object, object, None]], tuple]] = deque()
+
+    def run(self, function: Callable[..., Coroutine[object, object, None]], *args: object) -> None:
+        self.waiting.append((function, args))
+
+    def start(
+        self, function: Callable[..., Coroutine[object, object, None]], *args: object
+    ) -> Callable[[], None]:
+        """The same; what is returned takes back what has not run yet."""
+        self.run(function, *args)
+        entry = self.waiting[-1]
+        return lambda: self.waiting.remove(entry) if entry in self.waiting else None
+
+    def run_all(self) -> None:
+        """Run what waits, and what that sets going."""
+        while self.waiting:
+            function, args = self.waiting.popleft()
+            run(function(*args))
+
+
+class FakeHttp:
+    """Fulfils `ports.HttpClient`: keeps calls until a test answers them."""
+
+    def __init__(self) -> None:
+        self.calls: list[HttpCall] = []
+        self.cancelled: list[int] = []
+        self._answered: list[Callable[[HttpAnswer], Coroutine[None, None, None]]] = []
+
+    def refusal(self, upstream: str) -> str:
+        return "" if upstream == "auth" else f"there is no upstream {upstream!r}"
+
+    def start(
+        self, call: HttpCall, answered: Callable[[HttpAnswer], Coroutine[None, None, None]]
+    ) -> Callable[[], None]:
+        index = len(self.calls)
+        self.calls.append(call)
+        self._answered.append(answered)
+        return lambda: self.cancelled.append(index)
+
+    def answer(self, index: int, answer: HttpAnswer) -> None:
+        run(self._answered[index](answer))
+
+
+class FakeGrpcStream:
+    """Fulfils `ports.GrpcStream`: a call, what has been done to it, and where its answers go."""
+
+    def __init__(self, call: GrpcCall, events: GrpcEvents) -> None:
+        self.call, self.events = call, events
+        self.done: list[object] = []
+
+    def send(self, message: bytes, *, end_stream: bool) -> None:
+        self.done.append((message, end_stream))
+
+    def close(self) -> None:
+        self.done.append("close")
+
+    def cancel(self) -> None:
+        self.done.append("cancel")
+
+
+class FakeGrpc:
+    """Fulfils `ports.GrpcClient`: keeps calls until a test answers them."""
+
+    def __init__(self) -> None:
+        self.streams: list[FakeGrpcStream] = []
+        self.reason = ""
+
+    def knows(self, upstream: str) -> bool:
+        return upstream == "auth"
+
+    def refusal(self, upstream: str) -> str:
+        return self.reason
+
+    def start(self, call: GrpcCall, events: GrpcEvents) -> FakeGrpcStream:
+        self.streams.append(FakeGrpcStream(call, events))
+        return self.streams[-1]
+
+
+def services(**others: object) -> Services:
+    return Services(
+        clock=FakeClock(),
+        entropy=FakeEntropy(),
+        shared_data=MemorySharedData(),
+        queues=MemoryQueues(),
+        metrics=MemoryMetrics(),
+        background=FakeBackground(),
+        **others,  # type: ignore[arg-type]
+    )
 
 
 @dataclass(frozen=True)
@@ -324,6 +415,18 @@ INFO = RequestInfo(
 )
 
 MakeGuest = Callable[..., Guest]
+
+
+def root_of(guest: Guest) -> RootContext:
+    """Its only root context."""
+    [root] = guest.vm.roots.values()
+    return root
+
+
+def expire(stream: Stream, context: StreamContext) -> None:
+    """Let the time of a context's pause be up, in whichever direction it is."""
+    flow = stream.response if stream.response.paused_by is context else stream.request
+    run(stream.expire(flow, context))
 
 
 def new_stream(*guests: Guest, info: RequestInfo = INFO) -> Stream:

@@ -46,6 +46,7 @@ ALLOCATORS = ("proxy_on_memory_allocate", "malloc")
 DEFAULTS = {
     **dict.fromkeys(ALLOCATORS, BUMP),
     "proxy_on_vm_start": 1,
+    "proxy_validate_configuration": 1,
     "proxy_on_configure": 1,
     "proxy_on_done": 1,
 }

@@ -20,6 +20,7 @@ from .harness import (
     MakeGuest,
     begin,
     call,
+    expire,
     new_stream,
     respond,
     run,
@@ -180,7 +181,7 @@ def test_a_pause_that_expired_does_not_cost_the_delete(make_guest: MakeGuest) ->
     guest.on("proxy_on_request_headers", returns=1)
     stream = new_stream(guest)
     begin(stream)
-    run(stream.expire(stream.contexts[0]))
+    expire(stream, stream.contexts[0])
     run(stream.finish())
 
     assert guest.called[-2:] == ["on_done", "on_delete"]
@@ -241,6 +242,7 @@ def test_a_stream_that_was_cancelled_while_it_ended_is_finished_by_finishing_aga
 
 class Host:
     fault = 6
+    faulted = None
 
     @staticmethod
     def call(*_arguments: int) -> int:

@@ -21,6 +21,7 @@ from .harness import (
     MakeGuest,
     begin,
     call,
+    expire,
     grow,
     new_stream,
     respond,
@@ -252,7 +253,7 @@ def test_a_pause_that_expires_under_fail_open_goes_on_without_the_plugin(
     pass_all(stream)
     context = stream.contexts[0]
     assert stream.paused_by is context
-    run(stream.expire(context))
+    expire(stream, context)
 
     flow = stream.response if phase.startswith("response") else stream.request
     assert flow.passed
@@ -279,7 +280,7 @@ def test_a_pause_that_expires_under_fail_closed_is_a_503_that_says_what_it_waite
     pass_all(stream)
 
     with caplog.at_level(logging.ERROR, LOGGER.name):
-        run(stream.expire(stream.contexts[0]))
+        expire(stream, stream.contexts[0])
 
     assert stream.reply is not None
     assert (stream.reply.status, stream.reply.details) == (503, "pause_timeout")
@@ -293,7 +294,7 @@ def test_a_pause_that_was_resumed_in_time_does_not_expire(guest: Guest) -> None:
     context = stream.contexts[0]
     guest.ask(context, "proxy_continue_stream", 0)
     run(stream.proceed())
-    run(stream.expire(context))
+    expire(stream, context)
 
     assert not stream.interrupted
 

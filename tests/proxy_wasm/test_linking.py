@@ -18,16 +18,6 @@ from .harness import LOGGER, OUT, Guest, MakeGuest, begin, call, new_stream, res
 from .scripted import Shape
 
 #: What the Rust SDK takes without a panic.
-ACCEPTED = {
-    "proxy_http_call": {0, 2, 10},
-    "proxy_dispatch_http_call": {0, 2, 10},
-    "proxy_grpc_call": {0, 4, 10},
-    "proxy_grpc_stream": {0, 4, 10},
-    "proxy_grpc_send": {0, 1, 2},
-    "proxy_grpc_cancel": {0, 1},
-    "proxy_grpc_close": {0, 1},
-    "proxy_call_foreign_function": {0, 1, 2, 3, 10},
-}
 MYSTERY = Shape(
     extra=(
         ("env", "mystery", "iI>i"),
@@ -42,26 +32,13 @@ def vm(**options: object) -> Vm:
     return Vm(Plugin("tested", LOGGER, **options), services())  # type: ignore[arg-type]
 
 
-def test_every_host_call_is_there_or_said_to_be_missing() -> None:
-    assert set(hostcalls.IMPLEMENTED) | set(hostcalls.NOT_YET) == set(HOST_CALLS)
-    assert not set(hostcalls.IMPLEMENTED) & set(hostcalls.NOT_YET)
+def test_every_host_call_is_there() -> None:
+    assert set(hostcalls.IMPLEMENTED) == set(HOST_CALLS)
 
 
 def test_every_wasi_answer_belongs_to_a_call() -> None:
     assert set(wasi.IMPLEMENTED) | set(wasi.ANSWERS) <= set(WASI_CALLS)
     assert not set(wasi.IMPLEMENTED) & set(wasi.ANSWERS)
-
-
-@pytest.mark.parametrize("name", hostcalls.NOT_YET)
-def test_what_is_not_there_yet_answers_what_sdks_take_and_says_so(
-    guest: Guest, caplog: pytest.LogCaptureFixture, name: str
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        status = guest.ask(None, name, *[0] * HOST_CALLS[name].signature.index(">"))
-
-    assert status in ACCEPTED[name]
-    assert status != Status.OK
-    assert f"{name} is not available" in caplog.text
 
 
 # Unknown imports

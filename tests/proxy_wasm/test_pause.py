@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wasm_middleware.abi.enums import Status
+from wasm_middleware.abi.enums import HeadersStatus, Status
 from wasm_middleware.proxy_wasm.flow import Flow
 from wasm_middleware.proxy_wasm.stream import Stream
 
@@ -47,6 +47,9 @@ def went_on(flow: Flow, phase: str) -> bool:
 @pytest.mark.parametrize("answer", [1, 2, 3, 4, 77, 0xFFFF_FFFF])
 @pytest.mark.parametrize("phase", PHASES)
 def test_any_answer_but_continue_pauses(guest: Guest, phase: str, answer: int) -> None:
+    if phase.endswith("headers") and answer == HeadersStatus.CONTINUE_AND_END_STREAM:
+        return
+
     guest.on(f"proxy_on_{phase}", returns=answer)
     stream = new_stream(guest)
     flow = reach(stream, phase)
@@ -145,8 +148,9 @@ def test_a_root_context_has_nothing_to_resume(guest: Guest) -> None:
 @pytest.mark.parametrize(
     ("which", "status"),
     [
-        (2, Status.UNIMPLEMENTED),
-        (3, Status.UNIMPLEMENTED),
+        # Nothing to continue in HTTP, and no status that the SDKs would panic on.
+        (2, Status.OK),
+        (3, Status.OK),
         (4, Status.BAD_ARGUMENT),
         (0xFFFF_FFFF, Status.BAD_ARGUMENT),
     ],

@@ -15,8 +15,10 @@ from wasm_middleware.abi.enums import Errno, MetricType, Status
 from wasm_middleware.abi.signatures import ENV
 from wasm_middleware.proxy_wasm import hostcalls, wasi
 from wasm_middleware.proxy_wasm.buffers import Buffer
+from wasm_middleware.proxy_wasm.grpc import start_session
+from wasm_middleware.proxy_wasm.ports import GrpcCall
 
-from .harness import OUT, Guest, MakeGuest, held_in_headers
+from .harness import OUT, Guest, MakeGuest, held_in_headers, root_of
 from .scripted import EVERYTHING
 
 MAX = 0xFFFF_FFFF
@@ -34,6 +36,9 @@ class Out:
 
 Argument = int | In | Out
 
+PAIRS = pairs.encode([(b":method", b"GET"), (b":path", b"/"), (b":authority", b"auth")])
+HTTP_CALL: list[Argument] = [In(b"auth"), In(PAIRS), In(b"body"), In(b""), 1000, Out()]
+GRPC: list[Argument] = [In(b"auth"), In(b"auth.v1.Auth"), In(b"Check"), In(b"")]
 ROWS: dict[str, list[Argument]] = {
     "proxy_log": [5, In(b"text")],
     "proxy_get_log_level": [Out()],
@@ -49,6 +54,12 @@ ROWS: dict[str, list[Argument]] = {
     "proxy_remove_header_map_value": [0, In(b"name")],
     "proxy_set_header_map_pairs": [0, In(pairs.encode([(b"name", b"value")]))],
     "proxy_get_status": [Out(), Out(), Out()],
+    "proxy_http_call": HTTP_CALL,
+    "proxy_dispatch_http_call": HTTP_CALL,
+    "proxy_grpc_call": [*GRPC, In(b"message"), 1000, Out()],
+    "proxy_grpc_stream": [*GRPC, Out()],
+    "proxy_grpc_send": [1, In(b"message"), 0],
+    "proxy_call_foreign_function": [In(b"clear_route_cache"), In(b"text"), Out(), Out()],
     "proxy_send_local_response": [200, In(b"why"), In(b"body"), In(b""), MAX],
     "proxy_get_configuration": [Out(), Out()],
     "proxy_get_property": [In(b"plugin_name"), Out(), Out()],
@@ -71,8 +82,9 @@ ROWS: dict[str, list[Argument]] = {
     "poll_oneoff": [0, 0, 0, Out()],
     "random_get": [Out(8), 8],
 }
-#: Calls without a pointer.
+#: Calls without a pointer, and one that has no status to answer with.
 NO_POINTERS = {
+    "abort",
     "emscripten_notify_memory_growth",
     "proc_exit",
     "proxy_clear_route_cache",
@@ -81,6 +93,8 @@ NO_POINTERS = {
     "proxy_continue_response",
     "proxy_continue_stream",
     "proxy_done",
+    "proxy_grpc_cancel",
+    "proxy_grpc_close",
     "proxy_increment_metric",
     "proxy_record_metric",
     "proxy_set_effective_context",
@@ -89,14 +103,13 @@ NO_POINTERS = {
 }
 #: What these are given is refused for its size before anything looks where it is.
 CAPPED = {
-    "proxy_define_metric",
-    "proxy_get_property",
+    "proxy_call_foreign_function",
+    "proxy_dispatch_http_call",
+    "proxy_http_call",
+    "proxy_grpc_call",
+    "proxy_grpc_send",
     "proxy_get_shared_data",
-    "proxy_register_shared_queue",
     "proxy_resolve_shared_queue",
-    "proxy_set_buffer_bytes",
-    "proxy_set_property",
-    "proxy_set_shared_data",
 }
 INS = [
     (name, index)
@@ -121,10 +134,14 @@ def bad(name: str) -> int:
 def ready(make_guest: MakeGuest) -> Guest:
     """A guest for which every row of the table is right."""
     guest = make_guest(config=b"configuration", environment=(("REGION", "eu"),))
-    queue = guest.services.queues.register("", b"known")
+    queue = guest.services.queues.register("", b"known", lambda _queue: True)
     guest.services.queues.enqueue(queue, b"message")
     guest.services.shared_data.set("", b"shared", b"value", 0)
     assert guest.services.metrics.define("tested", MetricType.COUNTER, "metric") == 4
+    client = guest.services.grpc
+    assert client is not None
+    stream = GrpcCall("tested", "auth", "auth.v1.Auth", "Watch", ())
+    assert start_session(root_of(guest), client, stream) == 1
     return guest
 
 

@@ -53,8 +53,8 @@ def test_the_length_is_the_truth_whatever_the_plugin_says(guest: Guest) -> None:
 
     assert sent(stream)[0] == [
         (b":status", b"200"),
-        (b"content-type", b"text/plain"),
         (b"content-length", b"2"),
+        (b"content-type", b"text/plain"),
     ]
 
 

@@ -20,7 +20,7 @@ from .scripted import Shape
 REACTOR = Shape()
 COMMAND = Shape(without=frozenset({"_initialize", "main", "__main_void"}))
 BARE = Shape(without=frozenset({"_initialize", "_start", "main", "__main_void"}))
-ROOT_CALLS = ["on_context_create", "on_vm_start", "on_configure"]
+ROOT_CALLS = ["on_context_create", "on_vm_start", "validate_configuration", "on_configure"]
 
 
 def started(make_guest: MakeGuest, shape: Shape) -> list[str]:
@@ -58,6 +58,7 @@ def test_a_guest_without_callbacks_starts(make_guest: MakeGuest) -> None:
                 *BARE.without,
                 "proxy_on_context_create",
                 "proxy_on_vm_start",
+                "proxy_validate_configuration",
                 "proxy_on_configure",
                 "proxy_on_done",
                 "proxy_on_log",
@@ -82,13 +83,16 @@ def test_the_sizes_of_the_configurations_are_told(make_guest: MakeGuest) -> None
     guest = make_guest(config=b"12345", vm_config=b"123")
     [root] = guest.vm.roots.values()
 
-    assert guest.calls[-2:] == [
+    assert guest.calls[-3:] == [
         ("proxy_on_vm_start", (root.id, 3, 0, 0, 0)),
+        ("proxy_validate_configuration", (root.id, 5, 0, 0, 0)),
         ("proxy_on_configure", (root.id, 5, 0, 0, 0)),
     ]
 
 
-@pytest.mark.parametrize("callback", ["proxy_on_vm_start", "proxy_on_configure"])
+@pytest.mark.parametrize(
+    "callback", ["proxy_on_vm_start", "proxy_validate_configuration", "proxy_on_configure"]
+)
 def test_a_guest_that_answers_false_does_not_load(make_guest: MakeGuest, callback: str) -> None:
     guest = make_guest(start=False)
     guest.on(callback, returns=0)

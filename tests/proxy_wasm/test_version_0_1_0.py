@@ -1,12 +1,26 @@
-"""What guests of 0.1.0 expect."""
+"""What guests of 0.1.0 expect, and those that know things by older names."""
 
 from __future__ import annotations
+
+import logging
 
 import pytest
 
 from wasm_middleware.abi.enums import Status
+from wasm_middleware.proxy_wasm.delivery import Delivery
 
-from .harness import OUT, Guest, MakeGuest, begin, call, held_in_headers, new_stream, respond, run
+from .harness import (
+    OUT,
+    Guest,
+    MakeGuest,
+    begin,
+    call,
+    held_in_headers,
+    new_stream,
+    respond,
+    root_of,
+    run,
+)
 from .scripted import Shape
 
 OLD = Shape(
@@ -72,3 +86,59 @@ def test_a_second_root_reads_its_own_configuration(old: Guest) -> None:
     run(old.vm.add_root(b"second"))
 
     assert old.got() == b"second"
+
+
+# Names
+
+
+TRAILING = "proxy_on_grpc_receive_trailing_metadata"
+OLD_TRAILING = "proxy_on_grpc_trailing_metadata"
+
+
+def test_trailing_metadata_comes_under_the_name_of_an_early_draft(make_guest: MakeGuest) -> None:
+    guest = make_guest(shape=Shape(without=frozenset({TRAILING})))
+    run(guest.vm.deliver(root_of(guest), Delivery(TRAILING, (5, 2))))
+
+    assert guest.arguments_of(OLD_TRAILING) == [(root_of(guest).id, 5, 2, 0, 0)]
+
+
+def test_of_both_names_the_right_one_is_called_alone(guest: Guest) -> None:
+    run(guest.vm.deliver(root_of(guest), Delivery(TRAILING, (5, 2))))
+
+    assert len(guest.arguments_of(TRAILING)) == 1
+    assert guest.arguments_of(OLD_TRAILING) == []
+
+
+# What the runtime of AssemblyScript says
+
+
+def utf16(guest: Guest, text: str) -> int:
+    """The address of a string as AssemblyScript has it: its size in bytes is in front of it."""
+    data = text.encode("utf-16-le")
+    return guest.text(len(data).to_bytes(4, "little") + data)[0] + 4
+
+
+def test_an_abort_is_logged_with_its_message_and_place(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    message, file = utf16(guest, "no such key: ü\n2"), utf16(guest, "a.ts")
+
+    with caplog.at_level(logging.ERROR):
+        guest.ask(None, "abort", message, file, 7, 12)
+
+    assert caplog.messages == ["it aborted: no such key: ü\n    2 (a.ts:7:12)"]
+
+
+def test_an_abort_may_have_no_message(guest: Guest, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        guest.ask(None, "abort", 0, 0, 0, 0)
+
+    assert caplog.messages == ["it aborted"]
+
+
+@pytest.mark.parametrize("address", [1, 4, 0x7FFF_FFF0, 0xFFFF_FFFF])
+def test_an_abort_with_a_bad_pointer_does_no_harm(guest: Guest, address: int) -> None:
+    guest.memory.write_u32(0, 0xFFFF_FFFF)
+    guest.ask(None, "abort", address, address, 0, 0)
+
+    assert not guest.instance.poisoned

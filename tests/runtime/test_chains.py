@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from asgi.guests import BodyGuest, BodyReader, Guest
 
-from wasm_middleware.config import load_settings
+from wasm_middleware.config import Settings, load_settings
 from wasm_middleware.engines.null import NullEngine
 from wasm_middleware.runtime.chains import Link, join_chains, make_chain, mark_chain
-from wasm_middleware.runtime.generation import memory_services
 from wasm_middleware.runtime.plugin import LoadedPlugin
+from wasm_middleware.runtime.services import ServiceSet
 
 
 def loaded(workshop, *names, guest=Guest, **settings):
@@ -20,7 +20,7 @@ def loaded(workshop, *names, guest=Guest, **settings):
 
     for entry in load_settings(workshop.config()).plugins[-len(names) :]:
         module = NullEngine(workshop.modules).compile(entry.path.read_bytes())
-        made.append(LoadedPlugin(entry, module, memory_services()))
+        made.append(LoadedPlugin(entry, module, ServiceSet(Settings()).services))
 
     return made
 

@@ -85,7 +85,10 @@ def test_bytes_have_a_cap_and_shorter_values_give_room_back(
 
 def test_queues_are_first_in_first_out_and_apart() -> None:
     queues = MemoryQueues()
-    one, two = queues.register("", b"one"), queues.register("", b"two")
+    one, two = (
+        queues.register("", b"one", lambda _queue: True),
+        queues.register("", b"two", lambda _queue: True),
+    )
     queues.enqueue(one, b"1")
     queues.enqueue(two, b"2")
     queues.enqueue(one, b"3")
@@ -96,11 +99,11 @@ def test_queues_are_first_in_first_out_and_apart() -> None:
 
 def test_ids_are_those_of_vm_id_and_name() -> None:
     queues = MemoryQueues()
-    first = queues.register("a", b"name")
+    first = queues.register("a", b"name", lambda _queue: True)
 
     assert first != 0
-    assert queues.register("a", b"name") == first
-    assert queues.register("b", b"name") != first
+    assert queues.register("a", b"name", lambda _queue: True) == first
+    assert queues.register("b", b"name", lambda _queue: True) != first
     assert queues.resolve("a", b"name") == first
     assert queues.resolve("a", b"other") is None
 
@@ -117,16 +120,16 @@ def test_unknown_queues() -> None:
 def test_queues_have_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_QUEUES", 1)
     queues = MemoryQueues()
-    queues.register("", b"one")
+    queues.register("", b"one", lambda _queue: True)
 
     with pytest.raises(StoreFull):
-        queues.register("", b"two")
+        queues.register("", b"two", lambda _queue: True)
 
 
 def test_even_empty_messages_fill_a_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_QUEUE_BYTES", 3 * limits.QUEUE_MESSAGE_OVERHEAD)
     queues = MemoryQueues()
-    queue = queues.register("", b"one")
+    queue = queues.register("", b"one", lambda _queue: True)
 
     for _ in range(3):
         assert queues.enqueue(queue, b"")

@@ -30,6 +30,8 @@ class Status(enum.IntEnum):
     EMPTY = 7
     CAS_MISMATCH = 8
     INTERNAL_FAILURE = 10
+    #: Only ever told by `proxy_get_status`, of a call without an answer (Envoy).
+    BROKEN_CONNECTION = 11
     UNIMPLEMENTED = 12
 
 
@@ -44,6 +46,11 @@ class Errno(enum.IntEnum):
     NOSYS = 52
     NOTSUP = 58
     NOTCAPABLE = 76
+
+
+def answer_name(answer: Status | Errno) -> str:
+    """What people call it: `NOT_FOUND`, `EFAULT`."""
+    return f"E{answer.name}" if isinstance(answer, Errno) else answer.name
 
 
 class LogLevel(enum.IntEnum):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from wasm_middleware.abi.pairs import Pair, encode
 
@@ -53,3 +54,7 @@ def encode_value(value: Value | Nanoseconds) -> bytes:
             return _INTEGER.pack(value.value)
         case _:
             return encode(value)
+
+
+#: `listener_direction`: Envoy's `TrafficDirection.INBOUND`. Requests come to this service.
+INBOUND: Final = encode_value(1)

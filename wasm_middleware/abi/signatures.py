@@ -103,6 +103,8 @@ HOST_CALLS: Final = _table(
     # What C++ toolchains import besides
     Call("pthread_equal", "ii>i", extension=True),
     Call("emscripten_notify_memory_growth", "i>", extension=True),
+    # AssemblyScript's, with a message and its place; older emscripten's, without
+    Call("abort", "iiii>", variants=(">",), extension=True),
 )
 
 WASI_CALLS: Final = _table(
@@ -181,14 +183,17 @@ CALLBACKS: Final = _table(
     Call("proxy_on_request_headers", "iii>i", variants=("ii>i",)),
     Call("proxy_on_request_body", "iii>i"),
     Call("proxy_on_request_trailers", "ii>i"),
+    Call("proxy_on_request_metadata", "ii>i", extension=True),
     Call("proxy_on_response_headers", "iii>i", variants=("ii>i",)),
     Call("proxy_on_response_body", "iii>i"),
     Call("proxy_on_response_trailers", "ii>i"),
+    Call("proxy_on_response_metadata", "ii>i", extension=True),
     # Answers to calls
     Call("proxy_on_http_call_response", "iiiii>"),
     Call("proxy_on_grpc_receive_initial_metadata", "iii>"),
     Call("proxy_on_grpc_receive", "iii>"),
     Call("proxy_on_grpc_receive_trailing_metadata", "iii>"),
+    Call("proxy_on_grpc_trailing_metadata", "iii>", extension=True),
     Call("proxy_on_grpc_close", "iii>"),
     Call("proxy_on_queue_ready", "ii>"),
     Call("proxy_on_foreign_function", "iii>", _SINCE_0_2_0),

@@ -13,6 +13,7 @@ from wasm_middleware.asgi.types import Scope
 from wasm_middleware.errors import ConfigError, Diagnostic
 from wasm_middleware.runtime.chains import Chain, mark_chain
 from wasm_middleware.runtime.generation import Generation
+from wasm_middleware.runtime.plugin import LoadedPlugin
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -138,17 +139,21 @@ class Binding:
         return rows
 
     def _endpoint_chain(self, endpoint: Endpoint, method: str) -> Chain:
-        if self._fixed is not None:
-            return self._fixed
+        chain = self._fixed
 
-        path: Scope = {"path": endpoint.path, "root_path": "", "method": method or "GET"}
-        chain = self._path_chain(path)
-        return chain if endpoint.marker is None else self._mark(chain, endpoint.marker)
+        if chain is None:
+            path: Scope = {"path": endpoint.path, "root_path": "", "method": method or "GET"}
+            chain = self._path_chain(path)
+
+            if endpoint.marker is not None:
+                chain = self._mark(chain, endpoint.marker)
+
+        return chain if endpoint.kind == "websocket" else chain.of_http()
 
     def log_summary(self) -> None:
         """Say once what runs where."""
         generation = self.generation
-        names = ", ".join(generation.plugins) or "none"
+        names = ", ".join(map(_label, generation.plugins.values())) or "none"
         _LOG.info("engine: %s; plugins: %s", generation.engine.description, names)
 
         for warning in generation.settings.warnings:
@@ -177,6 +182,10 @@ class Binding:
 
         if uncovered:
             _LOG.info("no plugin runs on: %s", ", ".join(uncovered))
+
+
+def _label(plugin: LoadedPlugin) -> str:
+    return f"{plugin.name} (websockets)" if plugin.plugin.network else plugin.name
 
 
 def _arrow(chain: Chain) -> str:

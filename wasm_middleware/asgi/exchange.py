@@ -15,13 +15,17 @@ connection.
 
 When the last message is with the server, or the exchange ends in any other way, the stream is
 finished. Calls into the core take turns: an application may receive and send at once.
+
+What a plugin makes of an answer to one of its calls comes while nobody asks for it. Whoever waits
+for the plugin is woken then; where nobody does, since the application is busy with its own affairs,
+a task in the background replies in its place.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import anyio
 
@@ -35,11 +39,13 @@ from wasm_middleware.asgi.scope import (
     target,
     without_file_extensions,
 )
+from wasm_middleware.asgi.state import with_properties
 from wasm_middleware.asgi.turn import Turn
 from wasm_middleware.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from wasm_middleware.errors import AbiViolation, ConfigError, PluginLoadError, StreamAborted
 from wasm_middleware.proxy_wasm.flow import Flow
 from wasm_middleware.proxy_wasm.headers import HeaderMap
+from wasm_middleware.proxy_wasm.ports import Background
 from wasm_middleware.proxy_wasm.reply import LocalReply
 from wasm_middleware.proxy_wasm.stream import Stream
 from wasm_middleware.proxy_wasm.vm import Vm
@@ -50,7 +56,7 @@ _LOG = logging.getLogger("wasm_middleware")
 #: The one key that is added to a scope: the plugins that the request has passed, as a set.
 SCOPE_KEY = "wasm_middleware"
 #: What a router leaves in the scope for those outside of it.
-_ROUTER_KEYS = ("route", "endpoint", "path_params")
+_ROUTER_KEYS = ("route", "endpoint", "path_params", "state")
 #: Seconds for the last callbacks of a request that was cancelled.
 _FINISH_TIMEOUT = 5.0
 
@@ -62,8 +68,10 @@ class Exchange:
 
     __slots__ = (
         "_app",
+        "_background",
         "_find_chain",
         "_receive",
+        "_replying",
         "_scope",
         "chain",
         "cut",
@@ -77,6 +85,7 @@ class Exchange:
     chain: Chain
     stream: Stream
     inbox: Inbox
+    _background: Background
 
     def __init__(
         self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, find_chain: FindChain
@@ -90,18 +99,27 @@ class Exchange:
         self.over = False
         #: What ends an exchange whose response can't be finished.
         self.cut: StreamAborted | None = None
+        #: Set when the reply that the background sends has been sent.
+        self._replying: anyio.Event | None = None
 
     @property
     def is_head(self) -> bool:
         return self._scope.get("method") == "HEAD"
 
+    @property
+    def can_send_trailers(self) -> bool:
+        """Whether the server has the extension for them."""
+        return "http.response.trailers" in (self._scope.get("extensions") or ())
+
     async def run(self, chain: Chain) -> None:
         """Serve the request through a chain that is not empty."""
         scope = self._scope
         self.chain = chain
-        clock = chain.links[0].plugin.services.clock
-        self.stream = Stream(clock, functools.partial(describe, scope, chain.route))
+        services = chain.links[0].plugin.services
+        self._background = services.background
+        self.stream = Stream(services.clock, functools.partial(describe, scope, chain.route))
         self.inbox = Inbox(self._receive, self.stream, self.turn)
+        self.stream.on_wake = self.inbox.wake
 
         try:
             new_scope = await self._request_headers()
@@ -124,9 +142,45 @@ class Exchange:
         async with self.turn:
             await self.stream.finish()
 
+        # Whoever still watches over a pause has nothing to watch any more.
+        self.inbox.wake()
+
+    # While the application runs
+
+    def _woken(self) -> None:
+        """Something has become of the stream, from inside of a call into the core or outside."""
+        if self.inbox.wake() or self.turn.busy or not self.stream.interrupted or self.over:
+            return
+
+        if self._replying is None:
+            self._replying = anyio.Event()
+            self._background.run(self._reply_from_outside, self._replying)
+
+    async def _reply_from_outside(self, sent: anyio.Event) -> None:
+        try:
+            await self.reply_or_cut()
+        finally:
+            sent.set()
+
+    async def reply_or_cut(self) -> None:
+        """Reply from a task that is not the application's: there a cut can't be raised.
+
+        It is raised through the application, at its next message or when it has returned.
+        """
+        try:
+            await self.reply()
+        except StreamAborted as error:
+            _LOG.debug("a response is to be cut: %s", error)
+
+    def watch(self, function: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Run something beside the application."""
+        self._background.run(function)
+
     async def _run_app(self, scope: Scope) -> None:
         passed = scope.get(SCOPE_KEY)
         scope[SCOPE_KEY] = self.chain.plugins if passed is None else self.chain.plugins | passed
+
+        self.stream.on_wake = self._woken
 
         try:
             await self._serve(scope)
@@ -151,6 +205,9 @@ class Exchange:
 
         if self.stream.interrupted:
             await self.reply()
+
+        if self._replying is not None:
+            await self._replying.wait()
 
         # An application that swallowed it must not make a cut response look complete.
         if self.cut is not None:
@@ -199,7 +256,7 @@ class Exchange:
         body_may_change = (
             chain.may_change_request_body
             and not self.stream.request.end_of_stream
-            and headers.get(b"content-length") is not None
+            and any(name.lower() == b"content-length" for name, _ in self._scope["headers"])
         )
 
         if headers.changed or body_may_change:
@@ -208,15 +265,29 @@ class Exchange:
         if chain.wants_response_body:
             scope = without_file_extensions(scope)
 
+        if chain.sets_properties:
+            nested = SCOPE_KEY in scope
+            scope = with_properties(scope, self.stream.properties, nested=nested)
+
         return scope
 
     async def _join(self, links: Sequence[Link]) -> None:
         """Let plugins take part in the stream; one that can't be started gets its policy."""
         for link in links:
+            if not self._takes(link):
+                continue
+
             vm = link.plugin.ready() or await self._replacement(link)
 
             if vm is not None:
-                self.stream.add(vm, link.config)
+                self._add(vm, link)
+
+    def _takes(self, link: Link) -> bool:
+        """Whether the plugin is one for this kind of exchange."""
+        return not link.plugin.plugin.network
+
+    def _add(self, vm: Vm, link: Link) -> None:
+        self.stream.add(vm, link.config)
 
     async def _replacement(self, link: Link) -> Vm | None:
         try:

@@ -8,6 +8,8 @@ read ahead is its back-pressure.
 
 While the response is held nobody looks: the application may be receiving at the same time. But if
 its `receive` comes by here and brings the disconnect, the wait is over too.
+
+Both directions may be held at once, each with somebody who waits; one event wakes them all.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ class Inbox:
     """One request's messages from the server. `ended`: no more of its body is to come."""
 
     __slots__ = (
-        "_deadline",
         "_error",
+        "_pauses",
         "_receive",
         "_stream",
         "_turn",
-        "_waits_for",
+        "_waiters",
         "_woken",
         "ended",
         "gone",
@@ -41,10 +43,10 @@ class Inbox:
     def __init__(self, receive: Receive, stream: Stream, turn: Turn) -> None:
         self._receive, self._stream, self._turn = receive, stream, turn
         self._woken: anyio.Event | None = None
+        self._waiters = 0
         self._error: Exception | None = None
-        #: Whose pause is waited out, and until when; what the client sends begins it anew.
-        self._waits_for: StreamContext | None = None
-        self._deadline = 0.0
+        #: Whose pause is waited out, and until when; what comes in begins it anew.
+        self._pauses: dict[Flow, tuple[StreamContext, float]] = {}
         #: What was received while a plugin held on.
         self.message: Message | None = None
         self.ended = False
@@ -54,7 +56,7 @@ class Inbox:
     async def receive(self) -> Message:
         """The message that was kept, or the server's next."""
         message, self.message = self.message, None
-        self._waits_for = None
+        self._pauses.pop(self._stream.request, None)
 
         if message is None:
             message = await self._receive()
@@ -65,7 +67,7 @@ class Inbox:
     def _look(self, message: Message) -> None:
         if message["type"] in _DISCONNECTS:
             self.gone = True
-            self._wake()
+            self.wake()
 
     async def wait(self, flow: Flow, *, watch: bool = False, wants_body: bool = False) -> None:
         """Wait until what holds a flow lets go, its time is up or the client is gone.
@@ -78,16 +80,10 @@ class Inbox:
         if context is None:
             return
 
-        # An application may give up a wait and begin another: the plugin's time goes on.
-        if self._waits_for is not context:
-            self._waits_for = context
-            self._deadline = anyio.current_time() + context.plugin.pause_timeout
-
-        deadline = self._deadline
         watch = wants_body or (watch and self._may_peek())
 
         while not self.gone and not (wants_body and self.message is not None):
-            with anyio.CancelScope(deadline=deadline) as scope:
+            with anyio.CancelScope(deadline=self._deadline(flow, context)) as scope:
                 await self._next_wake(watch=watch, wants_body=wants_body)
 
             # Out of the deadline's scope, which is for waiting and not for running a guest.
@@ -96,13 +92,28 @@ class Inbox:
                     return
 
                 if scope.cancelled_caught:
-                    await stream.expire(context)
+                    await stream.expire(flow, context)
                 else:
                     await stream.proceed()
 
                 if not self._holds(flow, context):
-                    self._waits_for = None
+                    self._pauses.pop(flow, None)
                     return
+
+    def _deadline(self, flow: Flow, context: StreamContext) -> float:
+        # An application may give up a wait and begin another: the plugin's time goes on.
+        pause = self._pauses.get(flow)
+
+        if pause is None or pause[0] is not context:
+            deadline = anyio.current_time() + context.plugin.pause_timeout
+            self._pauses[flow] = pause = (context, deadline)
+
+        return pause[1]
+
+    def renew(self, flow: Flow) -> None:
+        """More has come in: a plugin that gathers has its `pause_timeout` from now on."""
+        if self._pauses.pop(flow, None) is not None:
+            self.wake()
 
     def _holds(self, flow: Flow, context: StreamContext) -> bool:
         """Whether that is still so, and still matters."""
@@ -116,8 +127,6 @@ class Inbox:
 
     async def _next_wake(self, *, watch: bool, wants_body: bool) -> None:
         """Wait for whatever may end a wait."""
-        self._stream.on_wake = self._wake
-
         # One event for all who wait: a request and its response may be held at once.
         if self._woken is None or self._woken.is_set():
             self._woken = anyio.Event()
@@ -127,14 +136,19 @@ class Inbox:
         if self._stream.has_noted_resume:
             return
 
-        if not watch:
-            await woken.wait()
-            return
+        self._waiters += 1
 
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._peek, wants_body)
-            await woken.wait()
-            group.cancel_scope.cancel()
+        try:
+            if not watch:
+                await woken.wait()
+                return
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._peek, wants_body)
+                await woken.wait()
+                group.cancel_scope.cancel()
+        finally:
+            self._waiters -= 1
 
         if self._error is not None:
             raise self._error
@@ -157,7 +171,7 @@ class Inbox:
                 self._look(message)
 
                 if self.gone or wants_body:
-                    self._wake()
+                    self.wake()
                     return
 
                 # A `receive` that never waits, in somebody's test, must not keep the loop busy.
@@ -166,11 +180,14 @@ class Inbox:
         except Exception as error:
             # As it is, and not in the group that a task group would make of it.
             self._error = error
-            self._wake()
+            self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> bool:
+        """Wake whoever waits; whether there is anybody."""
         if self._woken is not None:
             self._woken.set()
+
+        return self._waiters > 0
 
 
 def _is_last(message: Message) -> bool:

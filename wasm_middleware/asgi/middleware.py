@@ -16,16 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 import anyio
 
 from wasm_middleware.asgi.binding import Binding
+from wasm_middleware.asgi.denial import deny_bare
 from wasm_middleware.asgi.discovery import EndpointTable, application_of
 from wasm_middleware.asgi.exchange import Exchange
 from wasm_middleware.asgi.lifespan import run_lifespan
-from wasm_middleware.asgi.types import ASGIApp, Message, Receive, Scope, Send
-from wasm_middleware.asgi.websocket import Handshake, deny
+from wasm_middleware.asgi.types import ASGIApp, Receive, Scope, Send
+from wasm_middleware.asgi.websocket import Handshake
 from wasm_middleware.config import Settings, load_settings
 from wasm_middleware.engines.protocol import Engine
 from wasm_middleware.errors import ConfigError, WasmMiddlewareError
+from wasm_middleware.proxy_wasm.ports import ForeignFunction
 from wasm_middleware.runtime.engines import make_engine
-from wasm_middleware.runtime.registry import REGISTRY, Key, config_key
+from wasm_middleware.runtime.registry import REGISTRY, Key, config_key, functions_key
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -39,6 +41,9 @@ class WasmPluginMiddleware:
     `config` is a YAML file's path, a dict of the same shape, or `Settings`. `plugins` names the
     whole chain, in place of the file's routes and of decorators. The other options override the
     file's keys of the same name; `engine` may also be a function that makes one.
+    `foreign_functions` are functions from bytes to bytes, by the names that plugins call them by
+    (`proxy_call_foreign_function`). A synchronous one holds up the event loop while it runs; what
+    an asynchronous one gives is delivered later, through `proxy_on_foreign_function`.
 
     Configuration mistakes fail the server's start-up, all at once, each with file and line. Where
     no lifespan comes they are logged at the first request, which is answered 503.
@@ -54,15 +59,20 @@ class WasmPluginMiddleware:
         routes: Sequence[Mapping[str, object]] | None = None,
         defaults: Mapping[str, object] | None = None,
         log_level: str | None = None,
+        foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
         if isinstance(plugins, str):
             raise TypeError("plugins must be a list of names, not one string")
+
+        if foreign_functions is not None:
+            _check_functions(foreign_functions)
 
         if not isinstance(config, str | os.PathLike | Mapping | Settings):
             raise TypeError(f"config must be a path, a dict or Settings, not {config!r}")
 
         self.app = app
         self._config = config
+        self._functions = dict(foreign_functions or {})
         self._plugins = None if plugins is None else tuple(plugins)
         self._make_engine = engine if callable(engine) else None
         self._options: dict[str, object] = {
@@ -108,7 +118,7 @@ class WasmPluginMiddleware:
             await _unavailable(scope, receive, send)
             return
 
-        if not chain.links:
+        if not (chain.links if kind == "websocket" else chain.handles_http):
             await self.app(scope, receive, send)
             return
 
@@ -121,9 +131,14 @@ class WasmPluginMiddleware:
             return
 
         settings = load_settings(self._config, check_files=True, **self._options)
-        key = (config_key(self._config, settings, self._options), self._make_engine)
+        functions = self._functions
+        key = (
+            config_key(self._config, settings, self._options),
+            self._make_engine,
+            functions_key(functions),
+        )
         make = self._make_engine or (lambda: make_engine(settings.engine))
-        generation = await REGISTRY.acquire(key, settings, make)
+        generation = await REGISTRY.acquire(key, settings, make, functions)
 
         try:
             endpoints = EndpointTable(application_of(self.app, scope))
@@ -168,16 +183,25 @@ class WasmPluginMiddleware:
             await REGISTRY.release(key)
 
 
+def _check_functions(given: object) -> None:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"foreign_functions must be functions by name, not {given!r}")
+
+    for name, function in given.items():
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"the name of a foreign function must be text, not {name!r}")
+
+        if not callable(function):
+            raise TypeError(f"the foreign function {name!r} can't be called: {function!r}")
+
+
 async def _unavailable(scope: Scope, receive: Receive, send: Send) -> None:
     """Refuse what could not be protected."""
-    headers = [(b"content-length", b"0")]
-    start: Message = {"type": "http.response.start", "status": 503, "headers": headers}
-    end: Message = {"type": "http.response.body", "body": b"", "more_body": False}
-
     if scope["type"] == "websocket":
         await receive()
-        await deny(scope, send, start, end)
+        await deny_bare(scope, send, 503)
         return
 
-    await send(start)
-    await send(end)
+    headers = [(b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -8,6 +8,10 @@ goes on at once, and what is not known goes on as it is.
 Content-length is the host's affair: what a plugin makes of it does not count, except that it may
 remove it. A plugin that changes the status to one without a body ends the body too.
 
+Trailers, where the server can send them (the `http.response.trailers` extension), pass the plugins
+behind the body. A plugin that holds the body back while the application has nothing to send is
+watched over by a task in the background, which sends what it lets go of.
+
 What has been let go goes to the server; when the last message has, the stream is finished, in the
 application's own task: the client has its answer, and background tasks run afterwards.
 """
@@ -17,7 +21,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.asgi.scope import lowered
+from wasm_middleware.asgi.turn import Turn
 from wasm_middleware.asgi.types import Message
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 from wasm_middleware.proxy_wasm.stream import Stream
@@ -33,7 +39,20 @@ _NO_BODY_STATUS = frozenset((204, 304))
 class Response:
     """The response side of one exchange; used once."""
 
-    __slots__ = ("_bodiless", "_declared", "_emptied", "_exchange", "_held", "_later", "_trailers")
+    __slots__ = (
+        "_bodiless",
+        "_body_ended",
+        "_body_sent",
+        "_declared",
+        "_emptied",
+        "_exchange",
+        "_given_trailers",
+        "_held",
+        "_later",
+        "_sending",
+        "_trailers",
+        "_watched",
+    )
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -45,7 +64,15 @@ class Response:
         #: It has no body, whatever is sent as one: so it was, or a plugin made it so.
         self._bodiless = False
         self._emptied = False
+        #: Trailers are to come behind the body; what has come of them.
         self._trailers = False
+        self._given_trailers: list[Pair] = []
+        #: The last of the body has come from the application, and has gone to the server.
+        self._body_ended = False
+        self._body_sent = False
+        #: What comes out is sent in order, by whoever finds it.
+        self._sending = Turn()
+        self._watched = False
 
     async def send(self, message: Message) -> None:
         """The application's `send`."""
@@ -60,6 +87,8 @@ class Response:
                 await self._start(message)
             case "http.response.body":
                 await self._body(message)
+            case "http.response.trailers":
+                await self._end(message)
             case _:
                 await self._other(message)
 
@@ -88,6 +117,7 @@ class Response:
         self._trailers = message.get("trailers", False)
         self._bodiless = exchange.is_head or _has_no_body(status)
         ended = self._bodiless or (self._declared == b"0" and not self._trailers)
+        stream.may_add_trailers = exchange.can_send_trailers and not self._bodiless
 
         async with exchange.turn:
             if not (stream.interrupted or exchange.over):
@@ -105,7 +135,8 @@ class Response:
         self._held = message
 
         if flow.passed and (ended or not self._may_lie(headers)):
-            await self._flush()
+            async with self._sending:
+                await self._flush()
 
     def _may_lie(self, headers: HeaderMap) -> bool:
         """Whether the length that is declared may not be the body's in the end."""
@@ -116,50 +147,131 @@ class Response:
         exchange, flow = self._exchange, self._exchange.stream.response
         body = message.get("body", b"")
         more = message.get("more_body", False)
-        read = exchange.chain.wants_response_body and not self._bodiless
+        self._body_ended = not more
 
-        # Its headers said that there is no body. If there is one all the same, plugins see it.
-        if not read or (flow.end_of_stream and not body):
+        if not self._is_read(body):
             flow.bytes_seen += len(body)
-            await self._flush()
 
-            if self._emptied and body:
-                message = {**message, "body": b""}
+            async with self._sending:
+                await self._flush()
 
-            await self._send(message, last=not more)
+                if self._emptied and body:
+                    message = {**message, "body": b""}
+
+                await self._send(message, last=not more)
+
             return
+
+        exchange.inbox.renew(flow)
 
         async with exchange.turn:
             if not (exchange.stream.interrupted or exchange.over):
                 # A memoryview, in Starlette; a guest's buffer is bytes.
-                await flow.feed(bytes(body), end_of_stream=not more)
+                await flow.feed(bytes(body), end_of_stream=not (more or self._trailers))
 
-        if not more:
+        if not (more or self._trailers):
             await exchange.settle(flow)
+        elif flow.paused_by is not None and not self._watched:
+            self._watched = True
+            exchange.watch(self._watch)
+
+        if exchange.over or exchange.stream.interrupted:
+            await self._stop()
+        else:
+            await self._send_output(message)
+
+    def _is_read(self, body: object) -> bool:
+        """Whether plugins are to see it."""
+        exchange = self._exchange
+
+        if self._bodiless or not exchange.chain.wants_response_body:
+            return False
+
+        # Its headers said that there is no body. If there is one all the same, plugins see it.
+        return bool(body) or not exchange.stream.response.end_of_stream
+
+    async def _send_output(self, message: Message) -> None:
+        """Send what plugins have let go of, like `message`, which may have brought it."""
+        flow = self._exchange.stream.response
+
+        async with self._sending:
+            body = flow.take_output()
+            # Behind the last of it may come trailers: then the flow has not ended with it.
+            last = flow.output_ended or (self._body_ended and flow.paused_by is None)
+            last = last and not self._body_sent
+
+            if body or last:
+                self._body_sent = last
+                await self._flush(body if last else None)
+                body = b"" if self._emptied else body
+                await self._send({**message, "body": body, "more_body": not last}, last=last)
+
+            if self._body_sent and flow.trailers_passed:
+                await self._send_trailers()
+
+    async def _watch(self) -> None:
+        """Send what a plugin lets go of while the application has nothing to send."""
+        exchange, flow = self._exchange, self._exchange.stream.response
+
+        while flow.paused_by is not None:
+            await exchange.settle(flow)
+
+            if exchange.stream.interrupted:
+                await exchange.reply_or_cut()
+                return
+
+            # At its end the application waits itself.
+            if exchange.over or exchange.stream.finished or self._body_ended:
+                return
+
+            await self._send_output({"type": "http.response.body"})
+
+        self._watched = False
+
+    async def _end(self, message: Message) -> None:
+        """Trailers pass the plugins as headers do, when the last of them has come."""
+        exchange, flow = self._exchange, self._exchange.stream.response
+        self._given_trailers += lowered(message.get("headers", ()))
+
+        if message.get("more_trailers", False) or not self._trailers:
+            return
+
+        async with exchange.turn:
+            if not (exchange.stream.interrupted or exchange.over):
+                await flow.end(HeaderMap(self._given_trailers))
+
+        await exchange.settle(flow)
 
         if exchange.over or exchange.stream.interrupted:
             await self._stop()
             return
 
-        body, ended = flow.take_output(), flow.output_ended
+        if self._is_read(b""):
+            await self._send_output({"type": "http.response.body"})
+        else:
+            async with self._sending:
+                await self._send_trailers()
 
-        if body or ended:
-            await self._flush(body if ended else None)
-            body = b"" if self._emptied else body
-            await self._send({**message, "body": body, "more_body": not ended}, last=ended)
+    async def _send_trailers(self) -> None:
+        trailers = self._exchange.stream.response.trailers
+        assert trailers is not None
+        self._trailers = False
+        await self._send(
+            {
+                "type": "http.response.trailers",
+                "headers": plain_pairs(trailers),
+                "more_trailers": False,
+            },
+            last=True,
+        )
 
     async def _other(self, message: Message) -> None:
-        """Trailers, a file, or what this package does not know: after all that came before it."""
+        """A file, or what this package does not know: after all that came before it."""
         if not self._exchange.stream.response.passed:
             self._later.append(message)
             return
 
-        await self._flush()
-
         match message["type"]:
-            case "http.response.trailers":
-                last = not message.get("more_trailers", False)
-                self._trailers = False
             case "http.response.pathsend":
                 last = True
             case "http.response.zerocopysend":
@@ -167,7 +279,9 @@ class Response:
             case _:
                 last = False
 
-        await self._send(message, last=last)
+        async with self._sending:
+            await self._flush()
+            await self._send(message, last=last)
 
     async def _send(self, message: Message, *, last: bool) -> None:
         exchange = self._exchange
@@ -184,12 +298,20 @@ class Response:
             return
 
         exchange, stream = self._exchange, self._exchange.stream
-        headers = stream.response.headers
+        flow = stream.response
+        headers = flow.headers
         assert headers is not None
+        stream.may_add_trailers = False
 
-        if self._may_lie(headers) and not stream.response.end_of_stream:
+        if self._may_lie(headers) and not flow.end_of_stream:
             self._declared = None if whole_body is None else b"%d" % len(whole_body)
             _set_length(headers, self._declared)
+
+        if flow.trailers is not None:
+            self._trailers = True
+
+        if self._trailers is not message.get("trailers", False):
+            message = {**message, "trailers": self._trailers}
 
         stream.committed = True
 
@@ -232,10 +354,11 @@ def read_status(headers: HeaderMap, default: int) -> int:
     if len(value) == 3 and value.isdigit() and 200 <= int(value) <= 599:
         return int(value)
 
-    if value != b"%d" % default:
-        _LOG.warning("a plugin set :status to %r, which is none; %d is sent", value[:20], default)
+    if value == b"%d" % default:
+        return default
 
-    return default
+    _LOG.warning("a plugin set :status to %r, which is none: 500 is sent", value[:20])
+    return 500
 
 
 def reply_messages(stream: Stream, body: bytes, *, head: bool) -> tuple[Message, Message]:

@@ -24,6 +24,9 @@ _AUTHORITY = re.compile(rb"[!-~]*")
 _SAFE = "/!$&'()*+,;=:@~-._"
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
+#: As Envoy names them.
+_TLS_VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
+
 _FRAMING = (b"content-length", b"transfer-encoding")
 #: Sent in place of a file's bytes: a plugin that reads bodies would not see them.
 _FILE_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
@@ -89,13 +92,18 @@ def ends_with_headers(scope: Scope, headers: HeaderMap) -> bool:
 
 def describe(scope: Scope, route: str) -> RequestInfo:
     """What plugins may ask about a request beside its headers."""
-    tls = scope.get("extensions", {}).get("tls") or {}
-    version = tls.get("tls_version")
+    tls = (scope.get("extensions") or {}).get("tls") or {}
+    failure = tls.get("client_cert_error")
+    # A certificate that was not accepted says nothing about who the client is.
+    chain = tuple(tls.get("client_cert_chain") or ()) if not failure else ()
     return RequestInfo(
         source=_peer(scope.get("client")),
         destination=_peer(scope.get("server")),
         http_version=scope.get("http_version", "1.1"),
-        tls_version={0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}.get(version) if version else None,
+        tls_version=_TLS_VERSIONS.get(tls.get("tls_version") or 0),
+        peer_certificate=chain[0] if chain else None,
+        peer_subject=tls.get("client_cert_name") or None if not failure else None,
+        tls_failure=failure or None,
         route=route,
     )
 

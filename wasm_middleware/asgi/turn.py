@@ -20,6 +20,11 @@ class Turn:
         self._busy = False
         self._waiting: deque[anyio.Event] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody has it."""
+        return self._busy
+
     async def __aenter__(self) -> None:
         if self._busy:
             await self._wait()

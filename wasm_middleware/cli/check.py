@@ -143,6 +143,7 @@ def _plugin_row(settings: Settings, plugin: LoadedPlugin) -> PluginRow:
     info = read_module_info(read_module(plugin.settings, settings.source))
     return PluginRow(
         name=plugin.name,
+        type=plugin.settings.type,
         path=os.path.relpath(plugin.settings.path),
         abi=str(inspection.abi),
         phases=phases,
@@ -156,7 +157,8 @@ def _plugin_warnings(settings: Settings, index: int, plugin: LoadedPlugin) -> It
     """Phases that the file asks for and the module can't run."""
     where = ("plugins", index, "phase")
 
-    if where not in settings.source.places:
+    # To a network plugin it means nothing, which reading the file has said.
+    if where not in settings.source.places or plugin.plugin.network:
         return
 
     for phase in plugin.settings.phase:

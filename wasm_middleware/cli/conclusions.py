@@ -14,7 +14,7 @@ from wasm_middleware.abi.signatures import ENV, HOST_CALLS, WASI_CALLS
 from wasm_middleware.config import PHASES, PluginSettings
 from wasm_middleware.engines.module_info import Import, ModuleInfo
 from wasm_middleware.proxy_wasm.hostcalls import is_known
-from wasm_middleware.runtime.inspection import Inspection
+from wasm_middleware.runtime.inspection import NETWORK_PHASES, Inspection
 from wasm_middleware.runtime.plugin import LoadedPlugin
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _BODY_PHASES: Final = {"on_request_body": "request", "on_response_body": "response"}
+_DATA_PHASES: Final = {"on_downstream_data": "downstream", "on_upstream_data": "upstream"}
 #: proxy-wasm-rust-sdk's trait objects keep 32 calls whatever the plugin does; no plugin in Go, C++
 #: or AssemblyScript that was seen imports half as many.
 _NEARLY_ALL: Final = 24
@@ -34,16 +35,19 @@ _NEARLY_ALL: Final = 24
 def phases_of(plugin: LoadedPlugin) -> tuple[str, ...]:
     """The phases in which the plugin is called."""
     core, exported = plugin.plugin, plugin.inspection.callbacks
+    wanted = (phase for phase in PHASES if phase in core.phases)
     return tuple(
         phase
-        for phase in PHASES
-        if phase in core.phases and f"proxy_{phase}" in exported and core.allows(f"proxy_{phase}")
+        for phase in ((*NETWORK_PHASES, *wanted) if core.network else wanted)
+        if f"proxy_{phase}" in exported and core.allows(f"proxy_{phase}")
     )
 
 
 def bodies(phases: Iterable[str], inspection: Inspection) -> str:
-    """Which bodies a plugin that runs in `phases` sees, and whether they may come out changed."""
-    seen = [word for phase, word in _BODY_PHASES.items() if phase in phases]
+    """Which bodies, or which data of a connection, a plugin that runs in `phases` sees, and whether
+    they may come out changed."""
+    words = {**_BODY_PHASES, **_DATA_PHASES}
+    seen = [word for phase, word in words.items() if phase in phases]
 
     if not seen:
         return "never seen"
@@ -62,7 +66,7 @@ def advice(settings: PluginSettings, phases: Iterable[str], info: ModuleInfo) ->
     given = settings.model_fields_set
     seen = [phase for phase in phases if phase in _BODY_PHASES]
 
-    if not seen or "phase" in given or "bodies" in given:
+    if not seen or settings.type == "network" or "phase" in given or "bodies" in given:
         return ""
 
     calls = " and ".join(seen)

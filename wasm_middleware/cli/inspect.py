@@ -26,7 +26,7 @@ from wasm_middleware.errors import ConfigError
 from wasm_middleware.limits import DEFAULT_MEMORY_LIMIT, KIB, MIB
 from wasm_middleware.proxy_wasm.hostcalls import is_known
 from wasm_middleware.runtime.engines import make_engine
-from wasm_middleware.runtime.inspection import Inspection, inspect_module
+from wasm_middleware.runtime.inspection import NETWORK_PHASES, Inspection, inspect_module
 
 __all__ = ["inspect"]
 
@@ -145,6 +145,11 @@ def _phases(inspection: Inspection) -> Sequence[str]:
     ]
 
 
+def _network_phases(inspection: Inspection) -> Sequence[str]:
+    """Those in which it would run with `type: network`."""
+    return [phase for phase in NETWORK_PHASES if f"proxy_{phase}" in inspection.callbacks]
+
+
 def _mark(entry: Import) -> str:
     """What to say of an import; nothing where all is well."""
     if entry.kind is not ExternKind.FUNCTION:
@@ -175,6 +180,11 @@ def _print(report: _Report) -> None:
             ("phases", ", ".join(phases) or "none"),
             ("bodies", bodies(phases, report.inspection)),
         ]
+
+        network = _network_phases(report.inspection)
+
+        if network:
+            facts.append(("network", ", ".join(network)))
 
     for line in output.columns(facts, indent=""):
         output.echo(line)
@@ -252,6 +262,7 @@ def _as_json(report: _Report) -> dict[str, object]:
             "abi": str(inspection.abi) if inspection.abi else None,
             "memory": dataclasses.asdict(info.memory) if info.memory else None,
             "phases": phases,
+            "network_phases": _network_phases(inspection),
             "bodies": bodies(phases, inspection),
             "reads_bodies": inspection.reads_bodies,
             "changes_bodies": inspection.changes_bodies,

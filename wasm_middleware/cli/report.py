@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from wasm_middleware.cli import output
 from wasm_middleware.config import PHASES
 from wasm_middleware.errors import Diagnostic
+from wasm_middleware.runtime.inspection import NETWORK_PHASES
 
 __all__ = ["CheckReport", "EndpointRow", "PluginRow", "RouteRow"]
 
@@ -20,6 +21,8 @@ class PluginRow:
     """A plugin that was loaded and started."""
 
     name: str
+    #: "http" or "network".
+    type: str
     path: str
     abi: str
     #: The phases in which it is called.
@@ -92,7 +95,7 @@ class CheckReport:
         output.echo(f"engine: {self.engine}")
         _heading("plugins")
         rows = [
-            (row.name, f"ABI {row.abi}", f"bodies: {row.bodies}", _phases(row.phases))
+            (row.name, f"ABI {row.abi}", f"{_seen(row)}: {row.bodies}", _phases(row.phases))
             for row in self.plugins
         ]
 
@@ -135,8 +138,12 @@ class CheckReport:
         }
 
 
+def _seen(row: PluginRow) -> str:
+    return "websocket data" if row.type == "network" else "bodies"
+
+
 def _phases(phases: Sequence[str]) -> str:
-    if tuple(phases) == PHASES:
+    if tuple(phases) in (PHASES, (*NETWORK_PHASES, "on_log")):
         return "every phase"
 
     return ", ".join(phases) or "no phase"

@@ -15,19 +15,21 @@ from pydantic_core import ErrorDetails
 from wasm_middleware.config.later import LATER_KEYS
 from wasm_middleware.config.problems import Loc, Mistake, Problem, expected, suggest
 from wasm_middleware.config.settings import (
+    CalloutSettings,
     Instances,
     PluginDefaults,
     PluginSettings,
     RoutePlugin,
     RouteSettings,
     Settings,
+    UpstreamSettings,
 )
 from wasm_middleware.config.source import Source
 from wasm_middleware.errors import Diagnostic
 
 __all__ = ["diagnose"]
 
-#: What stands where; `*` is any index.
+#: What stands where; `*` is any index or, under `upstreams`, any name.
 _MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "": Settings,
     "plugins.*": PluginSettings,
@@ -36,6 +38,8 @@ _MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "defaults.instances": Instances,
     "routes.*": RouteSettings,
     "routes.*.plugins.*": RoutePlugin,
+    "upstreams.*": UpstreamSettings,
+    "callouts": CalloutSettings,
 }
 #: More keys than this don't fit in a hint.
 _FEW: Final = 8
@@ -65,6 +69,9 @@ def _problems(details: ErrorDetails, source: Source) -> tuple[Problem, ...]:
             return _missing(loc, value)
         case "tuple_type":
             return expected("a list", value, "start each item with a dash").problems
+        case "dict_type":
+            what, hint = "a mapping of names to URLs", "write {auth: http://127.0.0.1:9000}"
+            return expected(what, value, hint).problems
         case "model_type" | "model_attributes_type":
             model = _MODELS.get(_pattern(loc), Settings)
             return expected("a mapping", value, f"with the keys {_main_keys(model)}").problems
@@ -109,4 +116,7 @@ def _main_keys(model: type[BaseModel]) -> str:
 
 
 def _pattern(loc: Loc) -> str:
+    if loc[:1] == ("upstreams",) and len(loc) > 1:
+        loc = ("upstreams", 0, *loc[2:])
+
     return ".".join("*" if isinstance(part, int) else part for part in loc)

@@ -14,10 +14,8 @@ __all__ = ["LATER_KEYS", "LATER_VALUES"]
 LATER_KEYS: Final[Mapping[str, str]] = {
     "admin": "remove it",
     "cache_dir": "remove it; modules are compiled at each start",
-    "callouts": "remove it; plugins can't call out yet",
     "metrics": "remove it",
     "secrets": "give them in a plugin's config, as ${NAME}",
-    "upstreams": "remove it; the app is the only upstream",
     "plugins.*.grants": "remove it",
     "plugins.*.insecure": "use path",
     "plugins.*.instances.max": "remove it",
@@ -25,7 +23,6 @@ LATER_KEYS: Final[Mapping[str, str]] = {
     "plugins.*.preopens": "remove it",
     "plugins.*.pull_policy": "use path",
     "plugins.*.request_timeout": "use timeout and pause_timeout",
-    "plugins.*.ticks": "remove it",
     "plugins.*.url": "download the module, and use path",
 }
 
@@ -36,5 +33,4 @@ LATER_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "reload": ("watch",),
     "scheduling": ("sliced",),
     "shared_data": ("sqlite:", "redis:", "rediss:"),
-    "type": ("network",),
 }

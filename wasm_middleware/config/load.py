@@ -6,17 +6,19 @@ them are content are there settings; so a file with five mistakes is a list of f
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from wasm_middleware.config.addresses import check_upstreams
 from wasm_middleware.config.diagnostics import diagnose
 from wasm_middleware.config.loader import read_yaml
 from wasm_middleware.config.modules import check_modules
 from wasm_middleware.config.problems import Loc
 from wasm_middleware.config.references import check_references, find_oddities
-from wasm_middleware.config.settings import PluginSettings, Settings
+from wasm_middleware.config.settings import PluginSettings, Settings, UpstreamSettings
 from wasm_middleware.config.source import OPTIONS, Source
 from wasm_middleware.config.tree import read_mapping
 from wasm_middleware.errors import ConfigError, Diagnostic
@@ -35,7 +37,8 @@ def load_settings(
 
     Keyword options replace the top-level keys of the same name; None leaves the file's value.
     Relative module paths are relative to the file, or to the working folder for a dict. With
-    `check_files`, each module is looked at too. Raises `ConfigError` with every mistake there is.
+    `check_files`, each module and each `ca_file` is looked at too. Raises `ConfigError` with every
+    mistake there is.
     """
     options = {name: value for name, value in overrides.items() if value is not None}
     problems: list[Diagnostic] = []
@@ -72,6 +75,7 @@ def _settings(source: Source, problems: list[Diagnostic], *, check_files: bool) 
         problems += diagnose(error, source)
 
     problems += check_references(source)
+    problems += check_upstreams(source, check_files=check_files)
 
     if check_files:
         problems += check_modules(source)
@@ -84,9 +88,10 @@ def _settings(source: Source, problems: list[Diagnostic], *, check_files: bool) 
 
 
 def _completed(settings: Settings, source: Source) -> Settings:
-    """Fill in what plugins take from `defaults` and from the top level."""
+    """Fill in what plugins take from `defaults` and from the top level; make paths absolute."""
     plugins = tuple(_plugin(plugin, settings, source) for plugin in settings.plugins)
-    complete = settings.model_copy(update={"plugins": plugins})
+    upstreams = tuple((name, _upstream(entry, source)) for name, entry in settings.upstreams)
+    complete = settings.model_copy(update={"plugins": plugins, "upstreams": upstreams})
     complete._source = source
     complete._warnings = tuple(sorted(find_oddities(source)))
     return complete
@@ -99,6 +104,18 @@ def _plugin(plugin: PluginSettings, settings: Settings, source: Source) -> Plugi
     own = plugin.model_fields_set
     missing = {name: value for name, value in given.items() if name not in own}
     return plugin.model_copy(update={**missing, "path": source.folder / plugin.path})
+
+
+def _upstream(upstream: UpstreamSettings, source: Source) -> UpstreamSettings:
+    url, ca_file = upstream.url, upstream.ca_file
+
+    if url.path is not None:
+        url = dataclasses.replace(url, path=source.folder / url.path)
+
+    if ca_file is not None:
+        ca_file = source.folder / ca_file
+
+    return upstream.model_copy(update={"url": url, "ca_file": ca_file})
 
 
 def _as_spelled(source: Source) -> dict[str, object]:

@@ -7,6 +7,7 @@ mistakes are to be told in the same run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from wasm_middleware.config.problems import Loc, Problem, suggest
 from wasm_middleware.config.source import Source
@@ -28,8 +29,22 @@ def check_references(source: Source) -> Iterator[Diagnostic]:
         yield from _unknown(source, used, names)
 
 
+#: What a network plugin has no use for.
+_HTTP_ONLY: Final = ("phase", "bodies", "allow_on_headers_stop_iteration")
+
+
 def find_oddities(source: Source) -> Iterator[Diagnostic]:
     """Warn of what has no effect, or another one than it seems."""
+    defaults = source.values.get("defaults")
+    usual = defaults.get("type") if isinstance(defaults, Mapping) else None
+
+    for index, plugin in _entries(source, "plugins"):
+        if plugin.get("type", usual) == "network":
+            for key in _HTTP_ONLY:
+                if key in plugin:
+                    message = "has no effect on a plugin of type network"
+                    yield source.diagnostic(("plugins", index, key), message, "remove it")
+
     for index, route in _entries(source, "routes"):
         loc: Loc = ("routes", index)
 

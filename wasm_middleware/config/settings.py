@@ -9,10 +9,12 @@ key, nor absolute paths.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,22 +26,28 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from wasm_middleware.config import fields, guest, patterns
+from wasm_middleware.config import addresses, fields, guest, patterns
+from wasm_middleware.config.addresses import Address
 from wasm_middleware.config.source import Source
 from wasm_middleware.config.units import format_duration, format_size
 from wasm_middleware.errors import Diagnostic
 from wasm_middleware.limits import (
     DEFAULT_BODY_LIMIT,
+    DEFAULT_CALL_RESPONSE_BYTES,
+    DEFAULT_CALL_TIMEOUT,
+    DEFAULT_CALLS_IN_FLIGHT,
     DEFAULT_MEMORY_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
     DEFAULT_TIMEOUT,
     KIB,
+    MAX_CALLS_IN_FLIGHT,
     MAX_MEMORY_LIMIT,
 )
 
 __all__ = [
     "LOG_LEVELS",
     "PHASES",
+    "CalloutSettings",
     "FailurePolicy",
     "Instances",
     "LogLevel",
@@ -49,6 +57,7 @@ __all__ = [
     "RoutePlugin",
     "RouteSettings",
     "Settings",
+    "UpstreamSettings",
 ]
 
 Phase = Literal[
@@ -136,11 +145,14 @@ class PluginDefaults(_Frozen):
     )
     """Whether the plugin sees bodies; `auto` concludes it from the module."""
 
-    type: Annotated[Literal["http"], fields.choice("http", key="type")] = "http"
-    """What the plugin handles: HTTP requests."""
+    type: Annotated[Literal["http", "network"], fields.choice("http", "network")] = "http"
+    """What the plugin handles: HTTP requests, or the connections of websockets."""
 
     isolation: Annotated[Literal["shared"], fields.choice("shared", key="isolation")] = "shared"
     """Whether requests share an instance."""
+
+    ticks: Annotated[Literal["singleton", "each"], fields.choice("singleton", "each")] = "singleton"
+    """Which instances get ticks: one of a process, or each as in Envoy."""
 
     allow_on_headers_stop_iteration: _Flag = False
     """A pause in a header phase lets the body callbacks run all the same."""
@@ -215,12 +227,14 @@ class _As:
         return handler.generate_schema(self._written)
 
 
-class _NameOrMapping:
-    """Lets a plugin on a route be written as its name alone."""
+class _OrText:
+    """Lets a mapping be written as its one important value alone, which is text."""
 
-    @staticmethod
-    def expand(value: object) -> object:
-        return {"name": value} if isinstance(value, str) else value
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def expand(self, value: object) -> object:
+        return {self._key: value} if isinstance(value, str) else value
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -228,7 +242,8 @@ class _NameOrMapping:
         return {"anyOf": [{"type": "string"}, handler(schema)]}
 
 
-_RoutePlugin = Annotated[RoutePlugin, BeforeValidator(_NameOrMapping.expand), _NameOrMapping()]
+_NAME = _OrText("name")
+_RoutePlugin = Annotated[RoutePlugin, BeforeValidator(_NAME.expand), _NAME]
 
 
 class RouteSettings(_Frozen):
@@ -252,6 +267,50 @@ class RouteSettings(_Frozen):
     """Taken for other hosts' files: in an ASGI application, the application is the upstream."""
 
 
+class UpstreamSettings(_Frozen):
+    """A server that plugins may call."""
+
+    url: Annotated[Address, addresses.address()]
+    """http://host:port, https://host:port or unix:/path/to/socket, without a path of its own."""
+
+    timeout: Annotated[float, fields.duration()] = Field(
+        default=DEFAULT_CALL_TIMEOUT,
+        json_schema_extra={"default": format_duration(DEFAULT_CALL_TIMEOUT)},
+    )
+    """The longest that a call may take, where the plugin does not say."""
+
+    max_in_flight: Annotated[int, fields.whole(1, MAX_CALLS_IN_FLIGHT)] = DEFAULT_CALLS_IN_FLIGHT
+    """Calls at a time; more of them are answered 503 at once."""
+
+    response_limit: Annotated[int, fields.size(1, MAX_MEMORY_LIMIT)] = Field(
+        default=DEFAULT_CALL_RESPONSE_BYTES,
+        json_schema_extra={"default": format_size(DEFAULT_CALL_RESPONSE_BYTES)},
+    )
+    """The longest body of an answer."""
+
+    ca_file: Annotated[Path | None, fields.file_path()] = None
+    """The CAs to trust in place of the system's: a file of certificates in PEM form."""
+
+
+_URL = _OrText("url")
+_Upstream = Annotated[UpstreamSettings, BeforeValidator(_URL.expand), _URL]
+
+
+def _as_pairs(
+    upstreams: Mapping[str, UpstreamSettings],
+) -> tuple[tuple[str, UpstreamSettings], ...]:
+    return tuple(upstreams.items())
+
+
+class CalloutSettings(_Frozen):
+    """Which servers plugins may call besides the upstreams."""
+
+    allow_hosts: Annotated[frozenset[Address], addresses.host_ports()] = Field(
+        default=frozenset(), json_schema_extra={"default": []}
+    )
+    """What plugins may name as host:port, with no upstream: https at port 443, http elsewhere."""
+
+
 class Settings(_Frozen):
     """A whole configuration."""
 
@@ -263,6 +322,16 @@ class Settings(_Frozen):
 
     routes: Annotated[tuple[RouteSettings, ...] | None, _As(tuple[RouteSettings, ...])] = None
     """Which plugins run where. Without this key, every plugin is on every request."""
+
+    upstreams: Annotated[
+        tuple[tuple[str, UpstreamSettings], ...],
+        _As(dict[str, _Upstream]),
+        AfterValidator(_as_pairs),
+    ] = Field(default=(), json_schema_extra={"default": {}})
+    """The servers that plugins may call, by name: a URL each, or a mapping."""
+
+    callouts: CalloutSettings = CalloutSettings()
+    """What plugins may call besides."""
 
     shared_data: Annotated[Literal["memory://"], fields.choice("memory://", key="shared_data")] = (
         "memory://"

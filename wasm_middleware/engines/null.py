@@ -66,7 +66,7 @@ class NullMemory:
 
     def _check(self, address: int, size: int) -> None:
         if address + size > len(self.data):
-            raise MemoryFault(f"{size} bytes at {address} of {len(self.data)}")
+            raise MemoryFault(f"a pointer to {size} bytes at {address}, of {len(self.data)}")
 
     def read(self, address: int, size: int) -> bytes:
         self._check(address, size)
@@ -132,9 +132,11 @@ class NullHost:
 
         def call(*arguments: int) -> int:
             try:
-                result = function.call(*arguments)
-            except MemoryFault:
-                result = function.fault
+                try:
+                    result = function.call(*arguments)
+                except MemoryFault as error:
+                    function.faulted(error)
+                    result = function.fault
             except BaseException as failure:
                 self._failure = failure
                 raise

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wasm_middleware.engines.module_info import ModuleInfo
+from wasm_middleware.errors import MemoryFault
 
 
 class HostFunction(Protocol):
@@ -37,6 +38,10 @@ class HostFunction(Protocol):
     @property
     def fault(self) -> int:
         """What the guest gets when `call` raises `MemoryFault`."""
+
+    @property
+    def faulted(self) -> Callable[[MemoryFault], None]:
+        """Told of it first, for the log."""
 
 
 #: Finds the host function for an import; its arguments are the module's and the function's name

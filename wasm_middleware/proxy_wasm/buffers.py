@@ -46,3 +46,7 @@ class Buffer:
             self.data = bytearray(self.data)
 
         self.data += data
+
+
+#: What may be read where there is no body, or none yet; nothing is ever written to it.
+EMPTY = Buffer()

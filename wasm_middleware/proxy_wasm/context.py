@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wasm_middleware import limits
-from wasm_middleware.abi.enums import BufferType
+from wasm_middleware.abi.enums import BufferType, MapType
+from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.abi.properties import Path
+from wasm_middleware.errors import GuestError
 from wasm_middleware.proxy_wasm.buffers import Buffer
+from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 if TYPE_CHECKING:
@@ -32,7 +35,8 @@ class Context:
 
     def header_map(self, map_type: int) -> HeaderMap | None:
         """The map, or None where it does not exist, or not yet."""
-        return None
+        delivery = self.vm.delivery
+        return delivery.maps.get(MapType(map_type)) if delivery is not None else None
 
     def writable_map(self, map_type: int) -> HeaderMap | None:
         """The map, if a change to it would still have an effect."""
@@ -46,7 +50,21 @@ class Context:
         if buffer_type == BufferType.VM_CONFIGURATION:
             return Buffer(self.vm.plugin.vm_config)
 
-        return None
+        delivery = self.vm.delivery
+        return delivery.buffers.get(BufferType(buffer_type)) if delivery is not None else None
+
+    def body_limit_exceeded(self, buffer_type: int) -> None:
+        """A guest wants to make a body larger than it may be."""
+
+    def trace_headers(self) -> list[Pair]:
+        """The request's headers that tie a call to the trace it is made in."""
+        return []
+
+    def break_abi(self, reason: str) -> None:
+        """The guest has asked for something that can't be done, nor be left undone in silence."""
+
+    def instance_lost(self, error: GuestError) -> None:
+        """The instance failed in a call of another context."""
 
     def send_local_response(self, reply: LocalReply) -> None:
         """Note a reply; whether it is sent is the stream's affair."""
@@ -59,6 +77,14 @@ class Context:
     def close(self) -> None:
         """End the stream once the guest has returned."""
         self.vm.log_refusal("proxy_close_stream", "there is no stream to close")
+
+    def resume_connection(self, *, upstream: bool) -> None:
+        """Let a paused direction of a connection go on once the guest has returned."""
+        self.vm.log_refusal("proxy_continue_stream", "there is no connection to continue")
+
+    def close_connection(self, *, upstream: bool) -> None:
+        """End the connection once the guest has returned; a stream ends whatever it was called."""
+        self.close()
 
     def get_property(self, path: Path) -> bytes | None:
         """The encoded value, or None."""
@@ -76,6 +102,9 @@ def store_property(properties: dict[Path, bytes], path: Path, value: bytes) -> b
     if used + len(value) + sum(map(len, path)) > limits.MAX_STREAM_PROPERTIES_BYTES:
         return False
 
+    if path not in properties and len(properties) >= limits.MAX_STREAM_PROPERTIES:
+        return False
+
     properties[path] = value
     return True
 
@@ -83,7 +112,7 @@ def store_property(properties: dict[Path, bytes], path: Path, value: bytes) -> b
 class RootContext(Context):
     """One configuration of a plugin on one VM."""
 
-    __slots__ = ("config", "done_pending")
+    __slots__ = ("config", "done_pending", "ended", "tick_period")
 
     def __init__(self, vm: Vm, context_id: int, config: bytes) -> None:
         super().__init__(vm, context_id, None)
@@ -91,3 +120,17 @@ class RootContext(Context):
         self.config = config
         #: Its `proxy_on_done` answered false: it waits for `proxy_done`.
         self.done_pending = False
+        #: It is done; nothing is delivered to it any more.
+        self.ended = False
+        #: Milliseconds between two ticks, as the guest asked for; 0 is off.
+        self.tick_period = 0
+
+    def queue_ready(self, queue: int) -> bool:
+        """A message has come into a queue that it registered: say so after the current call."""
+        vm = self.vm
+
+        if self.ended or vm.guest.poisoned:
+            return False
+
+        vm.services.background.run(vm.deliver, self, Delivery("proxy_on_queue_ready", (queue,)))
+        return True

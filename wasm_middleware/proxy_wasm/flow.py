@@ -1,4 +1,4 @@
-"""One direction of a stream: headers, then a body, through the contexts of a chain.
+"""One direction of a stream: headers, a body, and trailers, through the contexts of a chain.
 
 Theory of operation
 -------------------
@@ -9,7 +9,15 @@ gathers in its lane's buffer, and its callback is told the size of all of it (En
 
 A context whose headers wait gets no data (Envoy's default, StopAllIteration): what reaches it is
 held in its lane and shown to it when they go on. With `allow_on_headers_stop_iteration` the data
-flows to it while its headers wait, and its first Continue lets both go.
+flows to it while its headers wait after a StopIteration, and its first Continue lets both go.
+
+Beside the specification's Continue and Pause, a callback may answer with the numbers of
+proxy-wasm-cpp-sdk: the StopAll kinds hold data back whatever is allowed, StopIterationNoBuffer
+drops the chunk, ContinueAndEndStream is Continue (Envoy). An unknown number stops, as in
+proxy-wasm-cpp-host.
+
+Trailers, if there are any, end the flow in the place of a last chunk: they are shown to a context
+even while it gathers the body, and its Continue lets both go.
 
 A resume is noted on the lane (`resume`), at any time, and carried out by `proceed`, or at once
 when it was called for from within the very callback that then answers Pause.
@@ -22,7 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wasm_middleware.abi.enums import Action
+from wasm_middleware.abi.enums import Action, DataStatus, HeadersStatus
 from wasm_middleware.proxy_wasm.buffers import Buffer
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 
@@ -37,7 +45,16 @@ _CONTINUE = Action.CONTINUE
 class Lane:
     """What one context holds of one direction."""
 
-    __slots__ = ("buffer", "ended", "held", "held_end", "paused", "resume")
+    __slots__ = (
+        "buffer",
+        "ended",
+        "held",
+        "held_end",
+        "paused",
+        "resume",
+        "shown_trailers",
+        "stops_all",
+    )
 
     def __init__(self) -> None:
         #: What the guest sees as the body; None between callbacks that it let go on.
@@ -46,8 +63,12 @@ class Lane:
         self.paused = False
         #: It was asked to go on.
         self.resume = False
+        #: Its headers wait, and no data is to be shown to it meanwhile.
+        self.stops_all = False
         #: The buffer ends with the end of the body.
         self.ended = False
+        #: It knows of the trailers; while it is paused they wait for it.
+        self.shown_trailers = False
         #: Data that came while the headers waited, not yet shown.
         self.held: Buffer | None = None
         self.held_end = False
@@ -58,6 +79,7 @@ class Flow:
 
     __slots__ = (
         "_calling",
+        "_trailers_at",
         "bytes_seen",
         "contexts",
         "end_of_stream",
@@ -68,6 +90,7 @@ class Flow:
         "position",
         "response",
         "stream",
+        "trailers",
     )
 
     bytes_seen: int
@@ -79,6 +102,9 @@ class Flow:
         self.response = response
         self.headers = None
         self.end_of_stream = False
+        self.trailers: HeaderMap | None = None
+        #: The first context that the trailers have not passed.
+        self._trailers_at = 0
         self.position = 0
         self.bytes_seen = 0
         self.lanes: dict[StreamContext, Lane] = {}
@@ -92,6 +118,11 @@ class Flow:
         return self.position == len(self.contexts)
 
     @property
+    def trailers_passed(self) -> bool:
+        """Whether there are trailers, and they have passed every context."""
+        return self.trailers is not None and self._trailers_at == len(self.contexts)
+
+    @property
     def paused_by(self) -> StreamContext | None:
         """The first context that holds something back, if there is one."""
         for context in self.contexts:
@@ -101,6 +132,11 @@ class Flow:
                 return context
 
         return None
+
+    def is_paused_by(self, context: StreamContext) -> bool:
+        """Whether that context holds something back."""
+        lane = self.lanes.get(context)
+        return lane is not None and lane.paused
 
     @property
     def takes_body(self) -> bool:
@@ -112,6 +148,7 @@ class Flow:
         return (
             context.plugin.allow_on_headers_stop_iteration
             and self._body_callback(context) is not None
+            and not self.lane(context).stops_all
         )
 
     async def start(self, headers: HeaderMap, *, end_of_stream: bool) -> None:
@@ -127,7 +164,37 @@ class Flow:
     async def feed(self, data: bytes, *, end_of_stream: bool) -> None:
         """Let body data in."""
         self.bytes_seen += len(data)
+
         await self._pass_data(0, data, ended=end_of_stream)
+        await self._pass_trailers()
+
+    async def end(self, trailers: HeaderMap) -> None:
+        """Let the trailers in, behind a body of which no chunk was the last."""
+        self.trailers = trailers
+        await self._pass_trailers()
+
+    def trailers_for(self, context: StreamContext) -> HeaderMap | None:
+        """The trailers, if they have not yet passed that context.
+
+        Where there are none, it may add some while it is shown the last of the body, if they can
+        still be sent (Envoy's `addEncodedTrailers`).
+        """
+        if self.trailers is not None:
+            waits = context in self.contexts[self._trailers_at :]
+            return self.trailers if waits else None
+
+        lane = self.lanes.get(context)
+
+        if self._calling is not context or lane is None or not lane.ended:
+            return None
+
+        if not (self.response and self.stream.may_add_trailers):
+            return None
+
+        self.trailers = HeaderMap([])
+        self._trailers_at = self.contexts.index(context)
+        lane.shown_trailers = True
+        return self.trailers
 
     def take_output(self) -> bytes:
         """What has come out since the last time."""
@@ -186,15 +253,22 @@ class Flow:
             if self.stream.interrupted:
                 return
 
-        buffer, lane.buffer = lane.buffer, None
-
-        if buffer is not None:
-            await self._pass_data(index + 1, bytes(buffer.data), ended=lane.ended)
-
+        await self._let_go(index, lane)
         held, lane.held = lane.held, None
 
         if held is not None and not self.stream.interrupted:
             await self._pass_data(index, bytes(held.data), ended=lane.held_end)
+
+        await self._pass_trailers()
+
+    async def _let_go(self, index: int, lane: Lane) -> None:
+        """Let what a context has gathered go to the one behind it."""
+        buffer, lane.buffer = lane.buffer, None
+
+        if buffer is not None:
+            await self._pass_data(
+                index + 1, bytes(buffer.data), ended=lane.ended and self.trailers is None
+            )
 
     async def _pass_headers(self) -> None:
         contexts = self.contexts
@@ -226,7 +300,15 @@ class Flow:
         if self.stream.interrupted:
             return False
 
-        return self._goes_on(context, action)
+        # Envoy has it go on, body and all, whatever the C++ SDK calls it.
+        if action == HeadersStatus.CONTINUE_AND_END_STREAM:
+            action = _CONTINUE
+
+        if self._goes_on(context, action):
+            return True
+
+        self.lanes[context].stops_all = action != HeadersStatus.STOP_ITERATION
+        return False
 
     def _goes_on(self, context: StreamContext, action: int) -> bool:
         """Note a context's answer; whether it lets go."""
@@ -246,11 +328,57 @@ class Flow:
         lane.paused = True
         return False
 
+    async def _pass_trailers(self) -> None:
+        contexts = self.contexts
+
+        while self.trailers is not None and self._trailers_at < len(contexts):
+            index = self._trailers_at
+            context = contexts[index]
+
+            if self.stream.interrupted or self._holds_data(index):
+                return
+
+            if not await self._shows_trailers(context):
+                return
+
+            if index == self.position:
+                self.position += 1
+                await self._pass_headers()
+
+            self._trailers_at = index + 1
+
+            # First what it has gathered, then they.
+            if context in self.lanes and not self.stream.interrupted:
+                await self._let_go(index, self.lanes[context])
+
+    async def _shows_trailers(self, context: StreamContext) -> bool:
+        """Whether the trailers, and what the context has gathered, may go on."""
+        lane = self.lane(context)
+
+        if lane.shown_trailers:
+            return not lane.paused
+
+        lane.shown_trailers = True
+        callback = context.vm.callbacks.response_trailers if self.response else None
+
+        if callback is None or context.left_out:
+            return self._goes_on(context, _CONTINUE)
+
+        assert self.trailers is not None
+        self._calling = context
+        action = await context.call(callback, "on_response_trailers", len(self.trailers.pairs))
+        self._calling = None
+        return not self.stream.interrupted and self._goes_on(context, action)
+
+    def _holds_data(self, index: int) -> bool:
+        """Whether the headers wait at that context or before it, and data with them."""
+        return index > self.position or (index == self.position and not self.takes_body)
+
     async def _pass_data(self, index: int, data: bytes, *, ended: bool) -> None:
         while index < len(self.contexts):
             context = self.contexts[index]
 
-            if index > self.position or (index == self.position and not self.takes_body):
+            if self._holds_data(index):
                 self._hold(context, data, ended=ended)
                 return
 
@@ -258,6 +386,9 @@ class Flow:
 
             if passed is None:
                 return
+
+            # It has added trailers: they are the end now.
+            ended = ended and self.trailers is None
 
             if index == self.position:
                 self.position += 1
@@ -302,6 +433,10 @@ class Flow:
         if self._goes_on(context, action):
             buffer, lane.buffer = lane.buffer, None
             return bytes(buffer.data)
+
+        # An unknown number is this too (proxy-wasm-cpp-host).
+        if action >= DataStatus.STOP_ITERATION_NO_BUFFER:
+            lane.buffer = Buffer()
 
         if len(lane.buffer) > context.plugin.body_limit:
             self.stream.body_limit_exceeded(context, response=self.response)

@@ -9,6 +9,7 @@ a value holds no CR, LF or NUL. `InvalidHeader` says which rule was broken.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterable
@@ -25,6 +26,10 @@ class InvalidHeader(ValueError):
     """A guest's header would not be one on the wire."""
 
 
+class NoSuchHeader(InvalidHeader):
+    """There is no such pseudo-header, or no name at all: it means nothing, and does no harm."""
+
+
 @functools.lru_cache(maxsize=1024)
 def canonical_name(name: bytes) -> bytes:
     """The name in lower case, `host` as `:authority`; raise `InvalidHeader` if it is no name."""
@@ -34,7 +39,8 @@ def canonical_name(name: bytes) -> bytes:
     lower = name.lower()
 
     if not _TOKEN.fullmatch(lower) and lower not in PSEUDO_HEADERS:
-        raise InvalidHeader(f"{name[:100]!r} is not a header name")
+        kind = NoSuchHeader if lower[:1] in (b"", b":") else InvalidHeader
+        raise kind(f"{name[:100]!r} is not a header name")
 
     return b":authority" if lower == b"host" else lower
 
@@ -83,21 +89,22 @@ class HeaderMap:
             self._insert(name, value)
             return
 
-        present = self.get(name)
-        self.replace(name, value if present is None else present + b"," + value)
-
-    def replace(self, name: bytes, value: bytes) -> None:
-        """Make it the only header of its name; add it if there is none."""
-        name = canonical_name(name)
-        check_value(name, value)
-        pairs = self.pairs
-
-        for index, (found, _) in enumerate(pairs):
+        for index, (found, present) in enumerate(self.pairs):
             if found == name:
-                pairs[index] = (name, value)
-                pairs[index + 1 :] = [pair for pair in pairs[index + 1 :] if pair[0] != name]
+                self.pairs[index] = (name, present + b"," + value)
                 self._note_change(name)
                 return
+
+        self._insert(name, value)
+
+    def replace(self, name: bytes, value: bytes) -> None:
+        """Make it the only header of its name, and the last (Envoy)."""
+        name = canonical_name(name)
+        check_value(name, value)
+        kept = [pair for pair in self.pairs if pair[0] != name]
+
+        if len(kept) < len(self.pairs):
+            self.pairs = kept
 
         self._insert(name, value)
 
@@ -111,19 +118,30 @@ class HeaderMap:
             self.pairs = kept
             self._note_change(name)
 
+    def drop(self, name: bytes) -> None:
+        """Remove them, but no pseudo-header: without it there is no request."""
+        if name[:1] != b":" and name.lower() != b"host":
+            self.remove(name)
+
     def assign(self, pairs: Iterable[Pair]) -> None:
         """Put other pairs in place of all; pseudo-headers that are not among them stay.
 
         Of a pseudo-header that is given twice the first counts, as it does for `get`: a path that
         was matched must be the path that the application sees.
         """
-        given = [(canonical_name(name), value) for name, value in pairs]
+        given = []
 
-        for name, value in given:
-            check_value(name, value)
+        for name, value in pairs:
+            with contextlib.suppress(NoSuchHeader):
+                check_value(name, value)
+                given.append((canonical_name(name), value))
 
-        pseudo = dict(pair for pair in self.pairs if pair[0][:1] == b":")
-        pseudo |= dict(pair for pair in reversed(given) if pair[0][:1] == b":")
+        pseudo: dict[bytes, bytes] = {}
+
+        for name, value in (*given, *self.pairs):
+            if name[:1] == b":":
+                pseudo.setdefault(name, value)
+
         plain = [pair for pair in given if pair[0][:1] != b":"]
         self.pairs = [*pseudo.items(), *plain]
         self.changed = self.pseudo_changed = True
@@ -132,10 +150,14 @@ class HeaderMap:
         if len(self.pairs) >= limits.MAX_PAIRS:
             raise InvalidHeader(f"there are {limits.MAX_PAIRS} headers already")
 
+        pairs = self.pairs
+
         if name[:1] == b":":
-            self.pairs.insert(0, (name, value))
+            # The last of its kind: they stand first.
+            place = next((at for at, pair in enumerate(pairs) if pair[0][:1] != b":"), len(pairs))
+            pairs.insert(place, (name, value))
         else:
-            self.pairs.append((name, value))
+            pairs.append((name, value))
 
         self._note_change(name)
 

@@ -48,6 +48,8 @@ class Plugin:
     changes_bodies: bool = True
     #: 0.1.0 answers a missing header with OK and an empty value.
     missing_header_is_empty: bool = False
+    #: It handles connections, and no HTTP requests: of the phases it has `on_log` alone.
+    network: bool = False
     environment: tuple[tuple[str, str], ...] = ()
     #: Names of host calls and callbacks; None allows the whole ABI.
     capabilities: frozenset[str] | None = None

@@ -6,11 +6,25 @@ property" for the guest. Values set by plugins (`proxy_set_property`) are found 
 path they were set with, but none takes the place of an attribute: no plugin tells another who the
 client is.
 
-Source: Envoy "Attributes"; `source.address` is "ip:port", as there.
+Source: Envoy "Attributes"; `source.address` is "ip:port", as there. What differs:
+
+- `connection.id` is of the stream: ASGI does not tell connections apart.
+- `connection.mtls`, `subject_peer_certificate`, `sha256_peer_certificate_digest` and
+  `transport_failure_reason` are known where the server has the `tls` extension. A certificate that
+  the server did not accept is none. Names inside of certificates (`*_san_*`), the server's own
+  subject and `requested_server_name` are not known.
+- `listener_direction` is inbound. There is no `node`, no `cluster_name` and no `upstream`: that is
+  the application in this process.
+- `filter_state` and `metadata` hold what plugins set there. As in Envoy, what was set as `name` is
+  `filter_state["wasm.name"]` as well.
+- `response.flags` is 0.
 """
 
 from __future__ import annotations
 
+import binascii
+import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +36,9 @@ if TYPE_CHECKING:
 
 Attribute = Callable[["StreamContext"], Value | Nanoseconds | None]
 
+#: What a plugin sets as `name` has this in front of it in Envoy's filter state.
+_WASM = b"wasm."
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2", "3": "HTTP/3"}
 
 
@@ -39,23 +56,28 @@ def get(context: StreamContext, path: Path) -> bytes | None:
         if path in properties:
             return properties[path]
 
-    return _header(context, path)
+    if path[0] == b"filter_state" and len(path) > 1 and path[1].startswith(_WASM):
+        return stream.properties.get((path[1][len(_WASM) :], *path[2:]))
+
+    return _header(context, path) if len(path) == 3 else None
 
 
 def _header(context: StreamContext, path: Path) -> bytes | None:
-    """`request.headers.<name>` and `response.headers.<name>`: duplicates joined by commas."""
-    if len(path) != 3 or path[1] != b"headers":
-        return None
-
+    """`request.headers.<name>` and its kin: duplicates joined by commas."""
     stream = context.stream
-    flow = {b"request": stream.request, b"response": stream.response}.get(path[0])
+    maps = {
+        (b"request", b"headers"): stream.request.headers,
+        (b"response", b"headers"): stream.response.headers,
+        (b"response", b"trailers"): stream.response.trailers,
+    }
+    headers = maps.get((path[0], path[1]))
 
-    if flow is None or flow.headers is None:
+    if headers is None:
         return None
 
     name = path[2].lower()
     name = b":authority" if name == b"host" else name
-    values = [value for found, value in flow.headers.pairs if found == name]
+    values = [value for found, value in headers.pairs if found == name]
     return b",".join(values) if values else None
 
 
@@ -108,6 +130,17 @@ def _request_headers(context: StreamContext) -> Value | None:
 def _response_headers(context: StreamContext) -> Value | None:
     headers = context.stream.response.headers
     return _joined(headers) if headers is not None else None
+
+
+def _response_trailers(context: StreamContext) -> Value | None:
+    trailers = context.stream.response.trailers
+    return _joined(trailers) if trailers is not None else None
+
+
+def _response_total_size(context: StreamContext) -> int:
+    response = context.stream.response
+    parts = (response.headers, response.trailers)
+    return response.bytes_seen + sum(_headers_size(part) or 0 for part in parts)
 
 
 def _headers_size(headers: HeaderMap | None) -> int | None:
@@ -171,6 +204,23 @@ def _port(which: str) -> Attribute:
     return attribute
 
 
+def _mtls(context: StreamContext) -> bool:
+    info = context.stream.describe()
+    return info.peer_certificate is not None or info.peer_subject is not None
+
+
+def _certificate_digest(context: StreamContext) -> str | None:
+    """The SHA-256 of the certificate's DER, in hexadecimal."""
+    found = _PEM.search(context.stream.describe().peer_certificate or "")
+
+    try:
+        der = binascii.a2b_base64(found[1].encode()) if found is not None else b""
+    except (binascii.Error, UnicodeEncodeError):
+        return None
+
+    return hashlib.sha256(der).hexdigest() if der else None
+
+
 def _route(context: StreamContext) -> str | None:
     return context.stream.describe().route or None
 
@@ -201,15 +251,23 @@ _ATTRIBUTES: Final[Mapping[Path, Attribute]] = {
     (b"response", b"headers"): _response_headers,
     (b"response", b"headers_bytes"): lambda context: _headers_size(context.stream.response.headers),
     (b"response", b"size"): lambda context: context.stream.response.bytes_seen,
-    (b"response", b"total_size"): lambda context: (
-        (_headers_size(context.stream.response.headers) or 0) + context.stream.response.bytes_seen
-    ),
+    (b"response", b"total_size"): _response_total_size,
+    (b"response", b"trailers"): _response_trailers,
     (b"source", b"address"): _address("source"),
     (b"source", b"port"): _port("source"),
     (b"destination", b"address"): _address("destination"),
     (b"destination", b"port"): _port("destination"),
-    (b"connection", b"mtls"): lambda context: False,
+    (b"connection_id",): lambda context: context.stream.number,
+    (b"connection", b"id"): lambda context: context.stream.number,
+    (b"connection", b"mtls"): _mtls,
     (b"connection", b"tls_version"): lambda context: context.stream.describe().tls_version,
+    (b"connection", b"subject_peer_certificate"): (
+        lambda context: context.stream.describe().peer_subject
+    ),
+    (b"connection", b"sha256_peer_certificate_digest"): _certificate_digest,
+    (b"connection", b"transport_failure_reason"): (
+        lambda context: context.stream.describe().tls_failure
+    ),
     (b"route_name",): _route,
     (b"xds", b"route_name"): _route,
     (b"route", b"id"): _route,

@@ -47,11 +47,11 @@ class LocalReply:
         body = b"" if status in _NO_BODY else self.body[: limits.MAX_LOCAL_RESPONSE_BYTES]
         headers = [pair for pair in self.headers if pair[0] not in _FRAMING]
 
-        if body and not any(name == b"content-type" for name, _ in headers):
-            headers.append((b"content-type", b"text/plain"))
-
         if status not in _NO_BODY:
             headers.append((b"content-length", b"%d" % len(body)))
+
+        if body and not any(name == b"content-type" for name, _ in headers):
+            headers.append((b"content-type", b"text/plain"))
 
         return [(b":status", b"%d" % status), *headers], body
 

@@ -21,15 +21,17 @@ rest, fail_closed makes a bare 503, or cuts a response that has started.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from wasm_middleware.abi.enums import Action, BufferType, LogLevel, MapType
+from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.abi.properties import Path
-from wasm_middleware.errors import GuestBodyLimit, GuestError, GuestPaused
+from wasm_middleware.errors import AbiViolation, GuestBodyLimit, GuestError, GuestPaused
 from wasm_middleware.proxy_wasm import properties
-from wasm_middleware.proxy_wasm.buffers import Buffer
+from wasm_middleware.proxy_wasm.buffers import EMPTY, Buffer
 from wasm_middleware.proxy_wasm.context import Context, RootContext, store_property
 from wasm_middleware.proxy_wasm.flow import Flow
 from wasm_middleware.proxy_wasm.headers import HeaderMap
@@ -44,6 +46,23 @@ _LOG = logging.getLogger("wasm_middleware")
 #: The members of an enum take longer to look up than to compare.
 _REQUEST_HEADERS = MapType.HTTP_REQUEST_HEADERS
 _RESPONSE_HEADERS = MapType.HTTP_RESPONSE_HEADERS
+_NUMBERS = itertools.count(1)
+
+#: What tracers tell each other: W3C Trace Context and Baggage, Zipkin's B3, Envoy's request id.
+_TRACE_HEADERS = frozenset(
+    (
+        b"traceparent",
+        b"tracestate",
+        b"baggage",
+        b"b3",
+        b"x-b3-traceid",
+        b"x-b3-spanid",
+        b"x-b3-parentspanid",
+        b"x-b3-sampled",
+        b"x-b3-flags",
+        b"x-request-id",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +75,11 @@ class RequestInfo:
     #: As ASGI has it: "1.0", "1.1", "2", "3".
     http_version: str = "1.1"
     tls_version: str | None = None
+    #: The client's certificate (PEM) and its subject (RFC 4514), if it gave one that was accepted.
+    peer_certificate: str | None = None
+    peer_subject: str | None = None
+    #: Why the client's certificate was not accepted.
+    tls_failure: str | None = None
     route: str = ""
 
 
@@ -87,6 +111,11 @@ class StreamContext(Context):
             return await self.vm.enter(self, function, phase, self.id, first, second)
         except GuestError as error:
             return self.stream.failed(self, error)
+
+    @property
+    def may_log(self) -> bool:
+        """Whether it may say what became of the request."""
+        return not self.left_out or not (self.plugin.fail_open or self.vm.guest.poisoned)
 
     async def _create(self) -> None:
         vm = self.vm
@@ -125,17 +154,38 @@ class StreamContext(Context):
         if map_type == _RESPONSE_HEADERS:
             return self.stream.response.headers
 
-        return None
+        if map_type == MapType.HTTP_RESPONSE_TRAILERS:
+            return self.stream.response.trailers
+
+        return super().header_map(map_type)
 
     def writable_map(self, map_type: int) -> HeaderMap | None:
         if map_type == _REQUEST_HEADERS:
             flow = self.stream.request
         elif map_type == _RESPONSE_HEADERS:
             flow = self.stream.response
+        elif map_type == MapType.HTTP_RESPONSE_TRAILERS:
+            return self.stream.response.trailers_for(self)
         else:
             return None
 
         return flow.headers if flow.headers_wait_for(self) else None
+
+    def trace_headers(self) -> list[Pair]:
+        headers = self.stream.request.headers
+        pairs = headers.pairs if headers is not None else []
+        return [pair for pair in pairs if pair[0] in _TRACE_HEADERS]
+
+    def break_abi(self, reason: str) -> None:
+        # Once is enough: its phase goes on, and may do it again.
+        if not self.left_out:
+            phase = self.vm.phase
+            self.stream.failed(self, AbiViolation(reason, plugin=self.plugin.name, phase=phase))
+
+    def instance_lost(self, error: GuestError) -> None:
+        # A context that holds nothing back learns of it when it is called.
+        if any(flow.is_paused_by(self) for flow in (self.stream.request, self.stream.response)):
+            self.stream.failed(self, error)
 
     def buffer(self, buffer_type: int) -> Buffer | None:
         if buffer_type > BufferType.HTTP_RESPONSE_BODY:
@@ -144,7 +194,16 @@ class StreamContext(Context):
         response = buffer_type == BufferType.HTTP_RESPONSE_BODY
         flow = self.stream.response if response else self.stream.request
         lane = flow.lanes.get(self)
-        return lane.buffer if lane is not None else None
+
+        if lane is not None and lane.buffer is not None:
+            return lane.buffer
+
+        # As Envoy has it: in the headers phase a body that is not there yet is an empty one.
+        return EMPTY if flow.headers_wait_for(self) and flow.headers is not None else None
+
+    def body_limit_exceeded(self, buffer_type: int) -> None:
+        response = buffer_type == BufferType.HTTP_RESPONSE_BODY
+        self.stream.body_limit_exceeded(self, response=response)
 
     def send_local_response(self, reply: LocalReply) -> None:
         self.stream.send_local_response(self, reply)
@@ -180,6 +239,8 @@ class Stream:
         "ended_at",
         "finished",
         "interrupted",
+        "may_add_trailers",
+        "number",
         "on_wake",
         "properties",
         "reply",
@@ -192,6 +253,7 @@ class Stream:
     request: Flow
     response: Flow
     properties: dict[Path, bytes]
+    number: int
     started_on: int
     started_at: int
     ended_at: int
@@ -199,6 +261,8 @@ class Stream:
 
     def __init__(self, clock: Clock, describe: Callable[[], RequestInfo]) -> None:
         self.clock = clock
+        #: No other stream of this process has it.
+        self.number = next(_NUMBERS)
         #: Asked only when a plugin asks for what it describes.
         self.describe = describe
         self.contexts: list[StreamContext] = []
@@ -209,9 +273,11 @@ class Stream:
         self.interrupted = False
         #: Set by the shell when the response start has gone out: too late for a reply.
         self.committed = False
+        #: The server can send trailers, and the response's start can still announce them.
+        self.may_add_trailers = False
         self.finished = False
         self.properties = {}
-        self.on_wake: Callable[[], None] | None = None
+        self.on_wake: Callable[[], object] | None = None
         self.started_on = clock.now()
         self.started_at = clock.monotonic()
         self.ended_at = 0
@@ -275,10 +341,8 @@ class Stream:
         """The context that holds a direction back; the response's first."""
         return self.response.paused_by or self.request.paused_by
 
-    async def expire(self, context: StreamContext) -> None:
-        """A context has held on for longer than its `pause_timeout`."""
-        flow = self.response if self.response.paused_by is context else self.request
-
+    async def expire(self, flow: Flow, context: StreamContext) -> None:
+        """A context has held a direction for longer than its `pause_timeout`."""
         # It was resumed just before its time was up.
         if flow.paused_by is not context:
             return
@@ -313,9 +377,12 @@ class Stream:
 
         if why:
             context.vm.log(LogLevel.WARN, f"a local reply ({reply.status}) came too late: {why}")
-            return
 
-        self._interrupt(reply)
+        if not why:
+            self._interrupt(reply)
+        elif self.committed and not self.finished:
+            # As in Envoy: who replies now does not want the client to trust what it has got.
+            self._cut(context, f"it replied ({reply.status}) when the response had started")
 
     def close(self, context: StreamContext) -> None:
         """End the stream at once: ASGI can't reset one, so it is a bare 503, or cut.
@@ -323,11 +390,14 @@ class Stream:
         It is what the plugin wants and no failure, so `fail_open` does not come into it.
         """
         if self.committed and not self.finished:
-            self.aborted = GuestError("it closed the stream", plugin=context.plugin.name)
-            self.interrupted = True
-            self.wake()
+            self._cut(context, "it closed the stream")
         else:
             self.send_local_response(context, LocalReply(503, details="closed"))
+
+    def _cut(self, context: StreamContext, reason: str) -> None:
+        self.aborted = GuestError(reason, plugin=context.plugin.name)
+        self.interrupted = True
+        self.wake()
 
     def failed(self, context: StreamContext, error: GuestError) -> int:
         """Apply the failure policy; the action that the failed call counts as."""
@@ -336,6 +406,7 @@ class Stream:
         _LOG.error("%s", error, extra={"plugin": plugin.name, "phase": error.phase})
 
         if plugin.fail_open or self.finished:
+            self._release_all(context)
             return Action.CONTINUE
 
         if self.committed:
@@ -347,12 +418,18 @@ class Stream:
 
         return Action.PAUSE
 
+    def _release_all(self, context: StreamContext) -> None:
+        """Let go what a context holds that is left out from now on."""
+        for flow in (self.request, self.response):
+            if flow.resume(context):
+                self.wake()
+
     def body_limit_exceeded(self, context: StreamContext, *, response: bool) -> None:
-        """A plugin gathers more than it may: 413 for a request, 500 for a response."""
+        """A plugin gathers or makes more than it may: 413 for a request, 500 for a response."""
         plugin = context.plugin
         direction = "response" if response else "request"
         _LOG.error(
-            "plugin %r: it paused a %s body of more than its body_limit of %d bytes",
+            "plugin %r: it holds a %s body of more than its body_limit of %d bytes",
             plugin.name,
             direction,
             plugin.body_limit,
@@ -392,8 +469,9 @@ class Stream:
         for context in self.contexts:
             callback = context.vm.callbacks.log
 
-            # A plugin that only logs is first called here.
-            if callback is not None and not (context.logged or context.left_out):
+            # A plugin that only logs is first called here. One that has failed a request that was
+            # then refused may still say so.
+            if callback is not None and not context.logged and context.may_log:
                 context.logged = True
                 await context.call(callback, "on_log")
 

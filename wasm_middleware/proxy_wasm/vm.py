@@ -11,18 +11,22 @@ Every call into the guest goes through `enter`, one at a time. It makes the call
 effective one, so that a `proxy_set_effective_context` never outlives the callback it was made in,
 and gives a failure its plugin and phase. A guest that has failed is never entered again.
 
-Host calls never call the guest, with one exception: its allocator, through `give`.
+Host calls never call the guest, with one exception: its allocator, through `give`. What they set
+going (a call to an upstream, a message in a queue) comes back as a `Delivery`, between calls.
+
+A guest that fails takes along what it has under way: its calls are cancelled, and the streams that
+it holds back learn of it at once.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import NoReturn, cast
+from collections.abc import Callable, Container
+from typing import NoReturn, TypeVar, cast
 
 from wasm_middleware import limits
-from wasm_middleware.abi.enums import LogLevel, Status
-from wasm_middleware.abi.properties import Path
+from wasm_middleware.abi.enums import Errno, LogLevel, Status, answer_name
+from wasm_middleware.abi.properties import INBOUND, Path
 from wasm_middleware.errors import (
     GuestError,
     GuestExit,
@@ -32,15 +36,31 @@ from wasm_middleware.errors import (
     PluginLoadError,
 )
 from wasm_middleware.proxy_wasm.context import Context, RootContext
+from wasm_middleware.proxy_wasm.delivery import Delivery, PendingCall
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
 from wasm_middleware.proxy_wasm.ports import Guest, GuestFunction, Memory, Services
+from wasm_middleware.proxy_wasm.trace import TracedGuest
 
 _LOG = logging.getLogger("wasm_middleware")
+
+_Answer = TypeVar("_Answer", bound=Status | Errno)
 
 _MAX_ID = 0xFFFF_FFFF
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
 _LOST = "its instance failed in another call"
+
+_WITH_TRAILERS = frozenset(("on_response_headers", "on_response_body"))
+_DELIVERIES = (
+    "proxy_on_tick",
+    "proxy_on_queue_ready",
+    "proxy_on_http_call_response",
+    "proxy_on_grpc_receive_initial_metadata",
+    "proxy_on_grpc_receive",
+    "proxy_on_grpc_receive_trailing_metadata",
+    "proxy_on_grpc_close",
+    "proxy_on_foreign_function",
+)
 
 
 class _NoMemoryYet:
@@ -56,12 +76,19 @@ class Callbacks:
     __slots__ = (
         "context_create",
         "delete",
+        "deliveries",
         "done",
+        "downstream_close",
+        "downstream_data",
         "log",
+        "new_connection",
         "request_body",
         "request_headers",
         "response_body",
         "response_headers",
+        "response_trailers",
+        "upstream_close",
+        "upstream_data",
     )
 
     def __init__(self, guest: Guest, plugin: Plugin) -> None:
@@ -74,9 +101,27 @@ class Callbacks:
         self.request_body = callback("proxy_on_request_body", phase="on_request_body")
         self.response_headers = callback("proxy_on_response_headers", phase="on_response_headers")
         self.response_body = callback("proxy_on_response_body", phase="on_response_body")
+        # Trailers are headers, and the end of a body: who sees either of the response sees them.
+        sees = bool(plugin.phases & _WITH_TRAILERS)
+        self.response_trailers = callback("proxy_on_response_trailers") if sees else None
         self.log = callback("proxy_on_log", phase="on_log")
+
+        def network(name: str) -> GuestFunction | None:
+            return callback(name) if plugin.network else None
+
+        self.new_connection = network("proxy_on_new_connection")
+        self.downstream_data = network("proxy_on_downstream_data")
+        self.downstream_close = network("proxy_on_downstream_connection_close")
+        self.upstream_data = network("proxy_on_upstream_data")
+        self.upstream_close = network("proxy_on_upstream_connection_close")
         self.done = callback("proxy_on_done")
         self.delete = callback("proxy_on_delete")
+        #: Those of root contexts, by the name that a `Delivery` has.
+        self.deliveries = {name: callback(name) for name in _DELIVERIES}
+        # The AssemblyScript SDKs know it by the name of an early draft.
+        self.deliveries["proxy_on_grpc_receive_trailing_metadata"] = callback(
+            "proxy_on_grpc_receive_trailing_metadata"
+        ) or callback("proxy_on_grpc_trailing_metadata")
 
 
 class Vm:
@@ -86,20 +131,24 @@ class Vm:
         "_allocate",
         "_allocating",
         "_last_id",
+        "_last_token",
         "_printed",
         "_printed_level",
         "callbacks",
+        "calls",
         "context",
         "contexts",
+        "delivery",
         "guest",
+        "last_status",
         "memory",
+        "on_change",
         "phase",
         "plugin",
         "properties",
         "roots",
         "running",
         "services",
-        "tick_period",
         "unloading",
     )
 
@@ -122,13 +171,21 @@ class Vm:
             (b"plugin_name",): plugin.name.encode(),
             (b"plugin_root_id",): plugin.root_id.encode(),
             (b"plugin_vm_id",): plugin.vm_id.encode(),
+            (b"listener_direction",): INBOUND,
+            (b"xds", b"listener_direction"): INBOUND,
         }
-        #: Milliseconds, as the guest asked for; 0 is off.
-        self.tick_period = 0
+        #: What it has asked of others and has no answer to yet, by token.
+        self.calls: dict[int, PendingCall] = {}
+        #: What is being delivered, and the status that the last one brought.
+        self.delivery: Delivery | None = None
+        self.last_status: tuple[int, bytes] = (0, b"")
+        #: Told when a root context has changed its tick period or is done, or the guest has failed.
+        self.on_change: Callable[[], None] | None = None
         # Until there is an instance: its start function may make host calls.
         self.memory = cast(Memory, _NoMemoryYet())
         self._allocate: Callable[..., int] | None = None
         self._last_id = 0
+        self._last_token = 0
         self._allocating = False
         #: What the guest has printed of a line that it has not ended yet.
         self._printed = b""
@@ -136,7 +193,8 @@ class Vm:
 
     def attach(self, guest: Guest) -> None:
         """Take the instance whose imports were resolved by this VM's host calls."""
-        self.guest = guest
+        traced = self.plugin.log_level is LogLevel.TRACE
+        self.guest = guest = TracedGuest(guest, self) if traced else guest
         self.memory = guest.memory
         self.callbacks = Callbacks(guest, self.plugin)
         allocate = guest.inner_function("proxy_on_memory_allocate")
@@ -197,6 +255,7 @@ class Vm:
             self.guest.set_timeout(self.plugin.timeout)
 
         self.roots[config] = root
+        self.changed()
         return root
 
     async def _start_root(self, root: RootContext, *, first: bool) -> None:
@@ -208,6 +267,7 @@ class Vm:
         if first:
             await self._ask(root, "proxy_on_vm_start", len(self.plugin.vm_config))
 
+        await self._ask(root, "proxy_validate_configuration", len(root.config))
         await self._ask(root, "proxy_on_configure", len(root.config))
 
     async def _ask(self, root: RootContext, name: str, size: int) -> None:
@@ -226,44 +286,127 @@ class Vm:
             )
 
     async def shutdown(self) -> None:
-        """Let the root contexts end in order, then free the guest.
+        """End what can be ended at once, then free the guest: for those who have no time to wait.
 
-        A root whose `proxy_on_done` answers false would go on until `proxy_done`; the guest is
-        going away, so it ends without its delete.
+        Whoever has some calls `end_roots`, waits until nothing is `pending_done`, and then this.
+        """
+        await self.end_roots()
+
+        for root in self.pending_done:
+            self.log(LogLevel.DEBUG, f"root context {root.id} was not done when it was unloaded")
+
+        self.close()
+
+    async def end_roots(self) -> None:
+        """Let the root contexts end, in order; those that have something left to do stay.
+
+        Such a one answered false to `proxy_on_done`; it gets its callbacks until it calls
+        `proxy_done`, and is deleted then (spec, "proxy_done").
         """
         self.unloading = True
 
-        if not self.guest.poisoned:
-            for root in self.roots.values():
+        for root in list(self.roots.values()):
+            if not (root.ended or root.done_pending or self.guest.poisoned):
                 await self._end_root(root)
 
-        self.guest.close()
+    @property
+    def pending_done(self) -> list[RootContext]:
+        """The root contexts that are to end and have not called `proxy_done` yet."""
+        if self.guest.poisoned:
+            return []
+
+        return [root for root in self.roots.values() if root.done_pending]
 
     async def _end_root(self, root: RootContext) -> None:
-        done, delete = self.callbacks.done, self.callbacks.delete
+        done = self.callbacks.done
 
         try:
             if done is not None and not await self.enter(root, done, "on_done", root.id):
                 root.done_pending = True
-                self.log(LogLevel.DEBUG, "a root context was not done when the plugin was unloaded")
-                return
-
-            if delete is not None:
-                await self.enter(root, delete, "on_delete", root.id)
+            else:
+                await self._delete_root(root)
         except GuestError as error:
             # Harmless, and not rare: one SDK knows no root contexts here, and traps.
             self.log(LogLevel.INFO, f"failed while it was unloaded: {error.reason}")
 
+    async def _delete_root(self, root: RootContext) -> None:
+        root.ended = True
+        delete = self.callbacks.delete
+
+        if delete is not None:
+            await self.enter(root, delete, "on_delete", root.id)
+
+    async def root_done(self, root: RootContext) -> None:
+        """Delete a root context that has called `proxy_done`, after that call has returned."""
+        try:
+            if not self.guest.poisoned:
+                await self._delete_root(root)
+        except GuestError as error:
+            self.log(LogLevel.INFO, f"failed while it was unloaded: {error.reason}")
+        finally:
+            root.done_pending = False
+            self.changed()
+
+    def close(self) -> None:
+        """Free the guest and give up what it has under way."""
+        self._give_up()
+        self.guest.close()
+
+    def _give_up(self) -> None:
+        calls, self.calls = self.calls, {}
+
+        for call in calls.values():
+            call.cancel()
+
+        for root in self.roots.values():
+            root.tick_period = 0
+
+        self.changed()
+
+    def changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+    async def deliver(self, root: RootContext, delivery: Delivery) -> None:
+        """Call a root context back; a failure is logged, and costs the instance."""
+        callback = self.callbacks.deliveries[delivery.callback]
+
+        if self.guest.poisoned or root.ended:
+            return
+
+        if delivery.status is not None:
+            self.last_status = delivery.status
+
+        if callback is None:
+            return
+
+        phase = delivery.callback.removeprefix("proxy_")
+        self.delivery = delivery
+
+        try:
+            await self.enter(root, callback, phase, root.id, *delivery.arguments)
+        except GuestError as error:
+            _LOG.error("%s", error, extra={"plugin": self.plugin.name, "phase": error.phase})
+        finally:
+            self.delivery = None
+
+    def new_token(self) -> int:
+        """A number for a call that is not in use; never 0."""
+        self._last_token = self._unused(self._last_token, self.calls)
+        return self._last_token
+
     def new_id(self) -> int:
         """A context id that is not in use; never 0, which stands for the VM."""
-        context_id = self._last_id
+        self._last_id = self._unused(self._last_id, self.contexts)
+        return self._last_id
 
+    @staticmethod
+    def _unused(last: int, used: Container[int]) -> int:
         while True:
-            context_id = context_id + 1 if context_id < _MAX_ID else 1
+            last = last + 1 if last < _MAX_ID else 1
 
-            if context_id not in self.contexts:
-                self._last_id = context_id
-                return context_id
+            if last not in used:
+                return last
 
     async def enter(
         self, context: Context | None, function: GuestFunction, phase: str, *arguments: int
@@ -289,6 +432,9 @@ class Vm:
             if isinstance(error, GuestExit) and context is not None:
                 self.guest.close()
 
+            if self.guest.poisoned:
+                self._lost(context, error)
+
             raise
         except Exception as error:
             _LOG.exception(
@@ -297,6 +443,7 @@ class Vm:
                 phase,
             )
             trap = GuestTrap("a host call failed", plugin=self.plugin.name, phase=phase)
+            self._lost(context, trap)
             raise trap from error
         finally:
             self.context = None
@@ -304,6 +451,15 @@ class Vm:
 
             if self._printed:
                 self._end_line()
+
+    def _lost(self, failed: Context | None, error: GuestError) -> None:
+        """Tell whoever waits for this guest; the context that failed learns it by the error."""
+        self._give_up()
+        lost = GuestTrap(_LOST, plugin=self.plugin.name, phase=error.phase)
+
+        for context in list(self.contexts.values()):
+            if context is not failed:
+                context.instance_lost(lost)
 
     def give(self, value: bytes, ret_data: int, ret_size: int) -> Status:
         """Hand bytes to the guest in memory of its own allocator.
@@ -343,8 +499,11 @@ class Vm:
 
     def read_at_most(self, address: int, size: int, most: int) -> bytes:
         """The first `most` bytes of what a guest hands over; all of it must be there."""
+        if size <= most:
+            return self.memory.read(address, size)
+
         self.memory.read(address + size, 0)
-        return self.memory.read(address, min(size, most))
+        return self.memory.read(address, most)
 
     def read_log(self, address: int, size: int) -> bytes:
         """A guest's log line, as much of it as is written."""
@@ -363,8 +522,8 @@ class Vm:
         if level >= self.plugin.log_level:
             # What it says while it is unloaded concerns nobody but its author.
             level = LogLevel.DEBUG if self.unloading else level
-            line = text.decode("utf-8", "replace").rstrip().replace("\r", "")
-            self.log(level, line.replace("\n", "\n    "))
+            line = text.decode("utf-8", "replace").rstrip("\r\n").replace("\r", "")
+            self._write(level, line.replace("\n", "\n    "), guest=True)
 
     def print(self, level: LogLevel, text: bytes) -> None:
         """Gather what the guest prints, piece by piece, until a line or the call ends."""
@@ -385,27 +544,46 @@ class Vm:
         self.log_guest(self._printed_level, line)
 
     def log(self, level: LogLevel, message: str) -> None:
-        """Write a line to the plugin's logger; what it may write is decided by the caller."""
+        """Write what the host has to say to the plugin's logger."""
+        self._write(level, message, guest=False)
+
+    def _write(self, level: LogLevel, message: str, *, guest: bool) -> None:
         python_level = PYTHON_LEVELS[level]
         logger = self.plugin.logger
 
         if logger.isEnabledFor(python_level):
-            logger.log(python_level, "%s", message, extra=self._log_extra())
+            logger.log(python_level, "%s", message, extra=self._log_extra(guest=guest))
+
+    @property
+    def explains(self) -> bool:
+        """Whether anybody reads why: for reasons that take time to put into words."""
+        return self.plugin.logger.isEnabledFor(logging.DEBUG)
 
     def log_refusal(self, call: str, reason: str) -> None:
-        """Say at debug level why a host call did not do what it was asked for."""
+        """Say at debug level why a host call did not do what it was asked for, and answered OK."""
         logger = self.plugin.logger
 
         if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%s: %s", call, reason, extra=self._log_extra())
+            logger.debug("%s: %s", call, reason, extra=self._log_extra(guest=False))
 
-    def refuse(self, status: Status, call: str, reason: str) -> Status:
-        """The same, with the status to answer."""
-        self.log_refusal(call, reason)
-        return status
+    def refuse(
+        self, answer: _Answer, call: str, reason: str, level: LogLevel = LogLevel.DEBUG
+    ) -> _Answer:
+        """What to answer; the log says so in one line, and why."""
+        if self.plugin.logger.isEnabledFor(PYTHON_LEVELS[level]):
+            self._write(level, f"{call} -> {answer_name(answer)}: {reason}", guest=False)
 
-    def _log_extra(self) -> dict[str, object]:
+        return answer
+
+    def ignore(self, call: str, reason: str) -> Status:
+        """OK for what is not done, with a warning: an SDK would panic on any other status."""
+        self._write(LogLevel.WARN, f"{call}: ignored: {reason}", guest=False)
+        return _OK
+
+    def _log_extra(self, *, guest: bool) -> dict[str, object]:
         return {
+            # Whether the plugin said it, or the host about it.
+            "guest": guest,
             "plugin": self.plugin.name,
             "phase": self.phase,
             "context_id": self.context.id if self.context is not None else 0,

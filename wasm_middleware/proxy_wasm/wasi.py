@@ -25,10 +25,10 @@ _MAX_IOVECS = 1024
 def fd_write(vm: Vm, fd: int, iovecs: int, count: int, ret_written: int) -> int:
     """Standard output is the log at info, standard error at error, line by line."""
     if fd not in (_STDOUT, _STDERR):
-        return Errno.BADF
+        return vm.refuse(Errno.BADF, "fd_write", _no_such_file(fd))
 
     if count > _MAX_IOVECS:
-        return Errno.INVAL
+        return vm.refuse(Errno.INVAL, "fd_write", f"{count} vectors; {_MAX_IOVECS} may be")
 
     memory = vm.memory
     parts = []
@@ -53,7 +53,7 @@ def clock_time_get(vm: Vm, clock: int, _precision: int, ret_time: int) -> int:
     elif clock == _MONOTONIC:
         now = vm.services.clock.monotonic()
     else:
-        return Errno.NOTSUP
+        return vm.refuse(Errno.NOTSUP, "clock_time_get", _no_such_clock(clock))
 
     vm.memory.write_u64(ret_time, now)
     return Errno.SUCCESS
@@ -61,7 +61,7 @@ def clock_time_get(vm: Vm, clock: int, _precision: int, ret_time: int) -> int:
 
 def clock_res_get(vm: Vm, clock: int, ret_resolution: int) -> int:
     if clock not in (_REALTIME, _MONOTONIC):
-        return Errno.NOTSUP
+        return vm.refuse(Errno.NOTSUP, "clock_res_get", _no_such_clock(clock))
 
     vm.memory.write_u64(ret_resolution, 1)
     return Errno.SUCCESS
@@ -69,7 +69,8 @@ def clock_res_get(vm: Vm, clock: int, ret_resolution: int) -> int:
 
 def random_get(vm: Vm, buffer: int, size: int) -> int:
     if size > limits.MAX_RANDOM_BYTES:
-        return Errno.INVAL
+        why = f"{size} bytes; {limits.MAX_RANDOM_BYTES} may be"
+        return vm.refuse(Errno.INVAL, "random_get", why)
 
     vm.memory.write(buffer, vm.services.entropy.bytes(size))
     return Errno.SUCCESS
@@ -104,7 +105,7 @@ def args_sizes_get(vm: Vm, ret_count: int, ret_size: int) -> int:
 
 def fd_fdstat_get(vm: Vm, fd: int, ret_stat: int) -> int:
     if fd not in (_STDOUT, _STDERR):
-        return Errno.BADF
+        return vm.refuse(Errno.BADF, "fd_fdstat_get", _no_such_file(fd))
 
     vm.memory.write(ret_stat, bytes(24))
     vm.memory.write_u64(ret_stat + 8, _RIGHT_TO_WRITE)
@@ -119,6 +120,14 @@ def poll_oneoff(vm: Vm, _in: int, _out: int, _count: int, ret_events: int) -> in
 
 def proc_exit(_vm: Vm, code: int) -> int:
     raise GuestExit(code)
+
+
+def _no_such_file(fd: int) -> str:
+    return f"there is no file {fd}: a plugin has 1 and 2, which are its log"
+
+
+def _no_such_clock(clock: int) -> str:
+    return f"there is no clock {clock}: a plugin has 0 (realtime) and 1 (monotonic)"
 
 
 #: What has an answer of its own.

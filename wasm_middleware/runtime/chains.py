@@ -33,6 +33,10 @@ class Chain:
     wants_response_body: bool
     may_change_request_body: bool
     may_change_response_body: bool
+    #: Whether there is a plugin that HTTP requests pass; network plugins they don't.
+    handles_http: bool
+    #: A plugin may set properties, which the application can read.
+    sets_properties: bool
     plugins: frozenset[LoadedPlugin]
 
     @property
@@ -45,6 +49,11 @@ class Chain:
             return self
 
         return make_chain([link for link in self.links if link.plugin not in plugins], self.route)
+
+    def of_http(self) -> Chain:
+        """What of the chain runs on HTTP requests."""
+        links = [link for link in self.links if not link.plugin.plugin.network]
+        return self if len(links) == len(self.links) else make_chain(links, self.route)
 
     def extended(self, links: Sequence[Link]) -> Chain:
         """The chain with further plugins behind all that it has, whatever their priorities."""
@@ -71,6 +80,8 @@ def _chain(links: tuple[Link, ...], route: str) -> Chain:
         wants_response_body=any(plugin.wants_response_body for plugin in plugins),
         may_change_request_body=any(plugin.may_change_request_body for plugin in plugins),
         may_change_response_body=any(plugin.may_change_response_body for plugin in plugins),
+        handles_http=not all(plugin.plugin.network for plugin in plugins),
+        sets_properties=any(plugin.sets_properties for plugin in plugins),
         plugins=frozenset(plugins),
     )
 

@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import anyio
 import anyio.to_thread
 
 from wasm_middleware.config import PluginSettings, RouteSettings, Settings, read_module
 from wasm_middleware.engines.module_info import ModuleFormatError
-from wasm_middleware.engines.protocol import Engine
+from wasm_middleware.engines.protocol import Engine, Module
 from wasm_middleware.errors import ConfigError, Diagnostic, PluginLoadError
-from wasm_middleware.proxy_wasm.ports import Services
+from wasm_middleware.proxy_wasm.ports import ForeignFunction, Services
 from wasm_middleware.runtime.chains import EMPTY_CHAIN, Chain, Link, join_chains, make_chain
 from wasm_middleware.runtime.paths import PathTable
 from wasm_middleware.runtime.plugin import LoadedPlugin
-from wasm_middleware.services.memory import MemoryQueues, MemorySharedData
-from wasm_middleware.services.metrics import MemoryMetrics
-from wasm_middleware.services.system import SystemClock, SystemEntropy
+from wasm_middleware.runtime.services import ServiceSet
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -34,23 +32,19 @@ _LOG = logging.getLogger("wasm_middleware")
 _LARGE_MODULE = 1024 * 1024
 
 
-def memory_services() -> Services:
-    """The services of one process."""
-    return Services(
-        clock=SystemClock(),
-        entropy=SystemEntropy(),
-        shared_data=MemorySharedData(),
-        queues=MemoryQueues(),
-        metrics=MemoryMetrics(),
-    )
-
-
 class Generation:
     """Loaded plugins, and the table that finds a path's chain."""
 
-    def __init__(self, settings: Settings, engine: Engine, plugins: Sequence[LoadedPlugin]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        plugins: Sequence[LoadedPlugin],
+        services: ServiceSet,
+    ) -> None:
         self.settings = settings
         self.engine = engine
+        self._services = services
         self.plugins = {plugin.name: plugin for plugin in plugins}
         self.routes: dict[str, Chain] = {}
         rows = []
@@ -88,23 +82,31 @@ class Generation:
         return make_chain([Link(plugin, plugin.settings.config) for plugin in plugins])
 
     async def close(self) -> None:
-        """End all instances and the engine."""
-        for plugin in self.plugins.values():
-            await plugin.close()
-
-        self.engine.close()
+        """End all instances, what they have begun, and the engine."""
+        await _close(list(self.plugins.values()), self._services, self.engine)
 
 
-async def load_generation(settings: Settings, engine: Engine) -> Generation:
-    """Compile and start every plugin; raise `ConfigError` with all that can't be."""
-    services = memory_services()
+async def load_generation(
+    settings: Settings, engine: Engine, functions: Mapping[str, ForeignFunction] | None = None
+) -> Generation:
+    """Compile and start every plugin; raise `ConfigError` with all that can't be.
+
+    `functions` are the application's, which guests call by name.
+    """
     plugins: list[LoadedPlugin] = []
+    modules: dict[bytes, Module] = {}
     mistakes: list[Diagnostic] = []
+
+    try:
+        services = ServiceSet(settings, functions or {})
+    except BaseException:
+        engine.close()
+        raise
 
     try:
         for index, entry in enumerate(settings.plugins):
             try:
-                plugin = await _load_plugin(settings, entry, engine, services)
+                plugin = await _load_plugin(settings, entry, engine, services.services, modules)
                 plugins.append(plugin)
                 await _start_plugin(plugin)
             except ConfigError as error:
@@ -117,32 +119,37 @@ async def load_generation(settings: Settings, engine: Engine) -> Generation:
         if mistakes:
             raise ConfigError(mistakes)
 
-        return Generation(settings, engine, plugins)
+        return Generation(settings, engine, plugins, services)
     except BaseException:
         with anyio.CancelScope(shield=True):
-            for plugin in plugins:
-                await plugin.close()
+            await _close(plugins, services, engine)
 
-        engine.close()
         raise
 
 
+async def _close(plugins: Sequence[LoadedPlugin], services: ServiceSet, engine: Engine) -> None:
+    # In this order: a plugin's end may have something to run, and what runs may need the engine.
+    for plugin in plugins:
+        await plugin.close()
+
+    await services.aclose()
+    engine.close()
+
+
 async def _load_plugin(
-    settings: Settings, entry: PluginSettings, engine: Engine, services: Services
+    settings: Settings,
+    entry: PluginSettings,
+    engine: Engine,
+    services: Services,
+    modules: dict[bytes, Module],
 ) -> LoadedPlugin:
+    """Make the plugin; `modules` holds what has been compiled, for plugins of the same code."""
     wasm = await anyio.to_thread.run_sync(read_module, entry, settings.source)
-    started = time.perf_counter()
+    module = modules.get(wasm)
 
-    if len(wasm) > _LARGE_MODULE:
-        _LOG.info("compiling plugin %r (%.1f MiB)", entry.name, len(wasm) / _LARGE_MODULE)
+    if module is None:
+        module = modules[wasm] = await _compile(entry.name, wasm, engine)
 
-    try:
-        module = await anyio.to_thread.run_sync(engine.compile, wasm)
-    except ModuleFormatError as error:
-        raise PluginLoadError(entry.name, str(error)) from error
-
-    elapsed = time.perf_counter() - started
-    _LOG.debug("compiled plugin %r in %.0f ms", entry.name, elapsed * 1e3)
     configs = [
         link.config
         for route in settings.routes or ()
@@ -150,6 +157,21 @@ async def _load_plugin(
         if link.name == entry.name and link.config is not None
     ]
     return LoadedPlugin(entry, module, services, configs)
+
+
+async def _compile(name: str, wasm: bytes, engine: Engine) -> Module:
+    started = time.perf_counter()
+
+    if len(wasm) > _LARGE_MODULE:
+        _LOG.info("compiling plugin %r (%.1f MiB)", name, len(wasm) / _LARGE_MODULE)
+
+    try:
+        module = await anyio.to_thread.run_sync(engine.compile, wasm)
+    except ModuleFormatError as error:
+        raise PluginLoadError(name, str(error)) from error
+
+    _LOG.debug("compiled plugin %r in %.0f ms", name, (time.perf_counter() - started) * 1e3)
+    return module
 
 
 async def _start_plugin(plugin: LoadedPlugin) -> None:

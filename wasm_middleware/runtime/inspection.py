@@ -16,6 +16,17 @@ from wasm_middleware.engines.module_info import ExternKind, Import, ModuleInfo
 from wasm_middleware.proxy_wasm.hostcalls import is_known
 
 _BUFFER_CALLS = ("proxy_get_buffer_bytes", "proxy_set_buffer_bytes", "proxy_get_buffer_status")
+#: The second one has `set_envoy_filter_state`.
+SET_PROPERTY_CALLS = ("proxy_set_property", "proxy_call_foreign_function")
+#: Those of a plugin of type network, in the order in which a connection meets them.
+NETWORK_PHASES = (
+    "on_new_connection",
+    "on_downstream_data",
+    "on_upstream_data",
+    "on_downstream_connection_close",
+    "on_upstream_connection_close",
+)
+NETWORK_CALLBACKS = frozenset(f"proxy_{phase}" for phase in NETWORK_PHASES)
 _ALLOCATORS = ("proxy_on_memory_allocate", "malloc")
 
 
@@ -28,6 +39,8 @@ class Inspection:
     callbacks: frozenset[str]
     reads_bodies: bool
     changes_bodies: bool
+    #: It has a call that can set a property of a request.
+    sets_properties: bool
     #: Imports from beyond the ABI: they are linked, and logged when they are called.
     unknown_imports: tuple[Import, ...]
     problems: tuple[str, ...]
@@ -51,6 +64,7 @@ def inspect_module(info: ModuleInfo) -> Inspection:
         callbacks=callbacks,
         reads_bodies=info.imports_function(*_BUFFER_CALLS),
         changes_bodies=info.imports_function("proxy_set_buffer_bytes"),
+        sets_properties=info.imports_function(*SET_PROPERTY_CALLS),
         unknown_imports=unknown,
         problems=tuple(_problems(info, abi, callbacks)),
     )

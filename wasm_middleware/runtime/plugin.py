@@ -4,7 +4,8 @@ Streams are spread over the instances in turn. An instance that has failed is ne
 it stays with the streams that it was serving, which get the failure policy, and a new one takes its
 place at the next request. While a plugin can't be started, it is tried again after a second, then
 after two, four and so on, and the requests between get its last error. At a request it may take no
-more time than a little above what it took before: the event loop waits for it.
+more time than a little above what it took before: the event loop waits for it. An instance that
+ticks is replaced without a request, after a while.
 
 Belongs to one event loop's thread at a time.
 """
@@ -27,7 +28,13 @@ from wasm_middleware.proxy_wasm.hostcalls import resolve
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
 from wasm_middleware.proxy_wasm.ports import Services
 from wasm_middleware.proxy_wasm.vm import Vm
-from wasm_middleware.runtime.inspection import Inspection, inspect_module
+from wasm_middleware.runtime.inspection import (
+    NETWORK_CALLBACKS,
+    SET_PROPERTY_CALLS,
+    Inspection,
+    inspect_module,
+)
+from wasm_middleware.runtime.ticks import Ticks
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -62,9 +69,15 @@ class LoadedPlugin:
         self._start_timeout = limits.START_TIMEOUT
         self._last_error: PluginLoadError | None = None
         self._lock: anyio.Lock | None = None
+        #: Set when an instance may have ended what it had left to do.
+        self._changed: anyio.Event | None = None
 
         if self.inspection.problems:
             raise PluginLoadError(self.name, "; ".join(self.inspection.problems))
+
+        if self.plugin.network and not self.inspection.callbacks & NETWORK_CALLBACKS:
+            reason = "it is of type network, but its module exports no callback for connections"
+            raise PluginLoadError(self.name, reason, "remove its `type` if it handles requests")
 
     @property
     def wants_request_body(self) -> bool:
@@ -81,6 +94,12 @@ class LoadedPlugin:
     @property
     def may_change_response_body(self) -> bool:
         return self.wants_response_body and self.plugin.changes_bodies
+
+    @property
+    def sets_properties(self) -> bool:
+        """Whether it can set properties that the application may want to read."""
+        allowed = any(self.plugin.allows(call) for call in SET_PROPERTY_CALLS)
+        return self.inspection.sets_properties and allowed
 
     def _has_phase(self, phase: str) -> bool:
         callback = f"proxy_{phase}"
@@ -108,7 +127,12 @@ class LoadedPlugin:
 
     async def _fill(self) -> None:
         while len(self._vms) < self.settings.instances.min:
-            self._vms.append(await self._spawn())
+            self._add(await self._spawn())
+
+    def _add(self, vm: Vm) -> None:
+        self._vms.append(vm)
+        # What it asked for while it started counts from now on.
+        vm.changed()
 
     def _note_failure(self, error: PluginLoadError) -> None:
         self._last_error = error
@@ -166,15 +190,17 @@ class LoadedPlugin:
         self._retry_interval = _FIRST_RETRY
 
         if broken:
-            self._vms[broken[0]].guest.close()
+            self._vms[broken[0]].close()
             self._vms[broken[0]] = vm
+            vm.changed()
             _LOG.info("plugin %r: a failed instance was replaced", self.name)
         else:
-            self._vms.append(vm)
+            self._add(vm)
             await self._fill()
 
     async def _spawn(self) -> Vm:
         vm = Vm(self.plugin, self.services)
+        vm.on_change = functools.partial(self._look_at, vm, Ticks(vm, lambda: self._may_tick(vm)))
         allowed = InstanceLimits(self.settings.memory_limit, limits.MAX_TABLE_ELEMENTS)
 
         guest: Instance | None = None
@@ -191,7 +217,7 @@ class LoadedPlugin:
                 await vm.add_root(config, self._start_timeout)
         except BaseException as error:
             if guest is not None:
-                guest.close()
+                vm.close()
 
             if not isinstance(error, GuestError):
                 raise
@@ -203,8 +229,49 @@ class LoadedPlugin:
         self._start_timeout = _SHORT_START + _START_FACTOR * (time.monotonic() - started)
         return vm
 
+    def _look_at(self, vm: Vm, ticks: Ticks) -> None:
+        """Something has changed in an instance that others must know."""
+        if self._changed is not None:
+            self._changed.set()
+
+        # One that is being started will be looked at when it is.
+        if vm not in self._vms:
+            return
+
+        if vm.guest.poisoned and ticks.running and not vm.unloading:
+            self.services.background.run(self._heal)
+
+        ticks.update()
+
+    def _may_tick(self, vm: Vm) -> bool:
+        if self.settings.ticks == "each":
+            return True
+
+        return vm is next((vm for vm in self._vms if not vm.guest.poisoned), None)
+
+    async def _heal(self) -> None:
+        """Replace an instance that ticked: no request may ever come and ask for it."""
+        while any(vm.guest.poisoned for vm in self._vms):
+            await anyio.sleep(self._retry_interval)
+
+            try:
+                await self.replace()
+            except PluginLoadError as error:
+                _LOG.debug("%s", error)
+
     async def close(self) -> None:
-        """End its root contexts and free its instances."""
+        """End its root contexts and free its instances.
+
+        What they have left to do (`proxy_done`) may take `limits.DONE_TIMEOUT` seconds.
+        """
+        for vm in self._vms:
+            await vm.end_roots()
+
+        with anyio.move_on_after(limits.DONE_TIMEOUT):
+            while any(vm.pending_done for vm in self._vms):
+                self._changed = anyio.Event()
+                await self._changed.wait()
+
         for vm in self._vms:
             await vm.shutdown()
 
@@ -217,11 +284,14 @@ def _core_plugin(settings: PluginSettings, inspection: Inspection) -> Plugin:
     logger = logging.getLogger(f"wasm_middleware.plugin.{settings.name}")
     logger.setLevel(PYTHON_LEVELS[level])
     bodies = inspection.reads_bodies if settings.bodies is None else settings.bodies
+    network = settings.type == "network"
     phases = frozenset(settings.phase) - (set() if bodies else _BODY_PHASES)
     return Plugin(
         name=settings.name,
         logger=logger,
-        phases=phases,
+        # Of HTTP's phases a connection has its end alone, whatever the file says.
+        phases=frozenset({"on_log"}) if network else phases,
+        network=network,
         root_id=settings.root_id,
         vm_id=settings.vm_id,
         vm_config=settings.vm_config,

@@ -16,6 +16,7 @@ import anyio
 
 from wasm_middleware.config import Settings
 from wasm_middleware.engines.protocol import Engine
+from wasm_middleware.proxy_wasm.ports import ForeignFunction
 from wasm_middleware.runtime.generation import Generation, load_generation
 
 #: A configuration file by its real path and the options that override it, or a settings object.
@@ -38,7 +39,11 @@ class Registry:
         self._loading: dict[Key, anyio.Event] = {}
 
     async def acquire(
-        self, key: Key, settings: Settings, make_engine: Callable[[], Engine]
+        self,
+        key: Key,
+        settings: Settings,
+        make_engine: Callable[[], Engine],
+        functions: Mapping[str, ForeignFunction] | None = None,
     ) -> Generation:
         """The generation of a key, loaded if nobody holds it; raises `ConfigError`.
 
@@ -53,7 +58,7 @@ class Registry:
             self._loading[key] = loaded = anyio.Event()
 
             try:
-                generation = await load_generation(settings, make_engine())
+                generation = await load_generation(settings, make_engine(), functions)
                 shared = self._shared[key] = _Shared(generation)
             finally:
                 del self._loading[key]
@@ -93,6 +98,18 @@ def config_key(
         return ("dict", repr(config), settings.source.folder, repr(overrides))
 
     return ("file", os.path.realpath(config), repr(overrides))
+
+
+def functions_key(functions: Mapping[str, ForeignFunction]) -> Key:
+    """The key of foreign functions: which ones they are, and not what they do.
+
+    Whoever is loaded with them keeps them alive, so that no other gets their number. Of a method,
+    which is made anew each time it is asked for, it is the object and the function.
+    """
+    return frozenset(
+        (name, id(getattr(function, "__self__", None)), id(getattr(function, "__func__", function)))
+        for name, function in functions.items()
+    )
 
 
 #: The one of this process.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from wasm_middleware import limits
-from wasm_middleware.proxy_wasm.ports import StoreFull
+from wasm_middleware.proxy_wasm.ports import Consumer, StoreFull
 
 _MAX_CAS = 0xFFFF_FFFF
 
@@ -52,8 +52,9 @@ class MemoryQueues:
         self._ids: dict[tuple[str, bytes], int] = {}
         self._queues: dict[int, deque[bytes]] = {}
         self._sizes: dict[int, int] = {}
+        self._consumers: dict[int, list[Consumer]] = {}
 
-    def register(self, vm_id: str, name: bytes) -> int:
+    def register(self, vm_id: str, name: bytes, consumer: Consumer) -> int:
         queue = self._ids.get((vm_id, name))
 
         if queue is None:
@@ -63,7 +64,11 @@ class MemoryQueues:
             queue = self._ids[vm_id, name] = len(self._ids) + 1
             self._queues[queue] = deque()
             self._sizes[queue] = 0
+            self._consumers[queue] = []
 
+        consumers = self._consumers[queue]
+        consumers[:] = [known for known in consumers if known != consumer]
+        consumers.append(consumer)
         return queue
 
     def resolve(self, vm_id: str, name: bytes) -> int | None:
@@ -80,7 +85,14 @@ class MemoryQueues:
 
         self._queues[queue].append(value)
         self._sizes[queue] += size
+        self._tell(queue)
         return True
+
+    def _tell(self, queue: int) -> None:
+        consumers = self._consumers[queue]
+
+        while consumers and not consumers[-1](queue):
+            consumers.pop()
 
     def dequeue(self, queue: int) -> bytes | None:
         waiting = self._queues[queue]

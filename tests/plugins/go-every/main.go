@@ -1,4 +1,5 @@
-// Sets a response header, appends to the request's body and counts requests in shared data.
+// Sets a response header, appends to the request's body and counts requests in shared data; with a
+// configuration, does what that says instead: tests/e2e/envoy/cases.py describes the language.
 package main
 
 import (
@@ -15,7 +16,34 @@ const counterKey = "go-every"
 func main() {}
 
 func init() {
-	proxywasm.SetHttpContext(func(uint32) types.HttpContext { return &request{} })
+	proxywasm.SetPluginContext(func(uint32) types.PluginContext { return &plugin{} })
+}
+
+type plugin struct {
+	types.DefaultPluginContext
+	script []operation
+}
+
+func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
+	reached("configure")
+	if size > 0 {
+		configuration, err := proxywasm.GetPluginConfiguration()
+		if err != nil {
+			panic(err)
+		}
+		p.script = parse(string(configuration))
+	}
+	return types.OnPluginStartStatusOK
+}
+
+func (p *plugin) NewHttpContext(uint32) types.HttpContext {
+	if probe != "" {
+		return &probed{}
+	}
+	if p.script != nil {
+		return &scripted{script: p.script}
+	}
+	return &request{}
 }
 
 type request struct {

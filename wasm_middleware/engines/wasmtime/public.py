@@ -40,7 +40,7 @@ class PublicMemory:
 
     def _check(self, address: int, size: int) -> None:
         if address + size > self.size:
-            raise MemoryFault(f"{size} bytes at {address} of {self.size}")
+            raise MemoryFault(f"a pointer to {size} bytes at {address}, of {self.size}")
 
     def read(self, address: int, size: int) -> bytes:
         self._check(address, size)
@@ -93,9 +93,11 @@ class PublicBinding:
             ]
 
             try:
-                result = function.call(*arguments)
-            except MemoryFault:
-                result = function.fault
+                try:
+                    result = function.call(*arguments)
+                except MemoryFault as error:
+                    function.faulted(error)
+                    result = function.fault
             except BaseException as failure:
                 boundary.failure = failure
                 raise wasmtime.WasmtimeError("a host function failed") from None

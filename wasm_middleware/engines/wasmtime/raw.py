@@ -108,7 +108,7 @@ class RawMemory:
         self._refresh()
 
         if address + size > self._size:
-            raise MemoryFault(f"{size} bytes at {address} of {self._size}")
+            raise MemoryFault(f"a pointer to {size} bytes at {address}, of {self._size}")
 
     @property
     def size(self) -> int:
@@ -251,7 +251,8 @@ def _host_callback(
 ) -> Callable[..., int | None]:
     """The C callback for one import; it returns a trap's address, or None."""
     parameters, _, results = signature.partition(">")
-    call, fault, has_result = function.call, function.fault, bool(results)
+    call, fault, faulted = function.call, function.fault, function.faulted
+    has_result = bool(results)
     stop = len(parameters) * _WORDS_IN_A_SLOT
     # A slice of a pointer from 0 to 0 in larger steps than 1 has one element; from 1 to 0, none.
     start = 0 if parameters else 1
@@ -271,14 +272,15 @@ def _host_callback(
         _env: object, _caller: object, words: ctypes._Pointer[ctypes.c_uint32], _count: int
     ) -> int | None:
         try:
-            result = call(*words[start:stop:_WORDS_IN_A_SLOT])
+            try:
+                result = call(*words[start:stop:_WORDS_IN_A_SLOT])
+            except MemoryFault as error:
+                faulted(error)
+                result = fault
 
-            if has_result:
-                words[0] = result
-        except MemoryFault:
             # A function of neither parameters nor results has no slot at all.
             if has_result:
-                words[0] = fault
+                words[0] = result
         except BaseException as failure:
             boundary.failure = failure
             return _trap_new(_HOST_FAILED, len(_HOST_FAILED))
@@ -289,9 +291,11 @@ def _host_callback(
         _env: object, _caller: object, words: ctypes._Pointer[ctypes.c_uint32], _count: int
     ) -> int | None:
         try:
-            result = call(*arguments_of(words)) or 0
-        except MemoryFault:
-            result = fault
+            try:
+                result = call(*arguments_of(words)) or 0
+            except MemoryFault as error:
+                faulted(error)
+                result = fault
         except BaseException as failure:
             boundary.failure = failure
             return _trap_new(_HOST_FAILED, len(_HOST_FAILED))

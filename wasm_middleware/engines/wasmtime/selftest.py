@@ -38,6 +38,7 @@ class SelfTestFailed(Exception):
 @dataclass(frozen=True)
 class _Add:
     call: Callable[..., int | None]
+    faulted: Callable[[MemoryFault], None]
     fault: int = 77
 
 
@@ -65,6 +66,7 @@ def check(binding: Binding, config: wasmtime.Config) -> None:
     store = wasmtime.Store(engine)
     boundary = Boundary()
     seen: list[tuple[int, ...]] = []
+    faults: list[MemoryFault] = []
 
     def add(*values: int) -> int:
         seen.append(values)
@@ -85,7 +87,8 @@ def check(binding: Binding, config: wasmtime.Config) -> None:
 
     for entry, signature in zip(module.imports, ("iIi>i", ">"), strict=True):
         assert isinstance(entry.type, wasmtime.FuncType)
-        functions.append(binding.host_function(store, entry.type, signature, _Add(add), boundary))
+        function = _Add(add, faults.append)
+        functions.append(binding.host_function(store, entry.type, signature, function, boundary))
 
     binding.set_deadline(store)(1_000)
     exports = wasmtime.Instance(store, module, functions).exports(store)
@@ -103,7 +106,7 @@ def check(binding: Binding, config: wasmtime.Config) -> None:
     expect("signs", holds=seen[-1] == (0xFFFF_FFF0, -5, 10))
     call("bare", ">")
     expect("no values", holds=seen[-1] == ())
-    expect("faults", holds=call("relay", "ii>i", 14, 0) == 77)
+    expect("faults", holds=call("relay", "ii>i", 14, 0) == 77 and len(faults) == 1)
     expect("host failures", holds=_crosses(call, "relay", "ii>i", 13, 0))
     expect("kept failures", holds=isinstance(boundary.take_failure(), ZeroDivisionError))
     memory = exports["memory"]

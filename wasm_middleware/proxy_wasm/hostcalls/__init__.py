@@ -5,43 +5,38 @@ writes guest memory through the VM; a bad pointer raises `MemoryFault`, which th
 with the call's `fault`. It never calls the guest (but its allocator, in `Vm.give`), never waits,
 and never raises otherwise.
 
-Every import links. What is not implemented answers a status that the SDKs accept and says why in
-the log; an import from beyond the ABI is logged by name when it is called.
+Every import links: one from beyond the ABI is logged by name when it is called.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from wasm_middleware.abi.enums import Errno, LogLevel, Status
 from wasm_middleware.abi.signatures import ENV, HOST_CALLS, WASI_CALLS, WASI_MODULES
-from wasm_middleware.errors import PluginLoadError
+from wasm_middleware.errors import MemoryFault, PluginLoadError
 from wasm_middleware.proxy_wasm import wasi
-from wasm_middleware.proxy_wasm.hostcalls import buffers, headers, lifecycle, shared, streams
+from wasm_middleware.proxy_wasm.hostcalls import (
+    buffers,
+    callouts,
+    foreign,
+    grpc,
+    headers,
+    lifecycle,
+    shared,
+    streams,
+)
+from wasm_middleware.proxy_wasm.hostcalls.trace import HostCall, traced
 from wasm_middleware.proxy_wasm.ports import HostFunction
 from wasm_middleware.proxy_wasm.vm import Vm
 
-HostCall = Callable[..., int | None]
-
 IMPLEMENTED: Final[Mapping[str, HostCall]] = {
     name: getattr(topic, name)
-    for topic in (lifecycle, headers, buffers, streams, shared)
+    for topic in (lifecycle, headers, buffers, streams, callouts, foreign, grpc, shared)
     for name in HOST_CALLS
     if hasattr(topic, name)
-}
-
-#: What is not implemented yet, with the status that the SDKs take for it.
-NOT_YET: Final[Mapping[str, Status]] = {
-    "proxy_http_call": Status.INTERNAL_FAILURE,
-    "proxy_dispatch_http_call": Status.INTERNAL_FAILURE,
-    "proxy_grpc_call": Status.INTERNAL_FAILURE,
-    "proxy_grpc_stream": Status.INTERNAL_FAILURE,
-    "proxy_grpc_send": Status.NOT_FOUND,
-    "proxy_grpc_cancel": Status.NOT_FOUND,
-    "proxy_grpc_close": Status.NOT_FOUND,
-    "proxy_call_foreign_function": Status.NOT_FOUND,
 }
 
 
@@ -57,7 +52,7 @@ def resolve(vm: Vm, module: str, name: str, signature: str) -> HostFunction:
     versions has: its arguments would be read wrongly.
     """
     if not is_known(module, name):
-        return HostFunction(_beyond(vm, module, name), Status.UNIMPLEMENTED)
+        return _host_function(vm, module, name, _beyond(vm, module, name))
 
     call = HOST_CALLS[name] if module == ENV else WASI_CALLS[name]
 
@@ -69,40 +64,37 @@ def resolve(vm: Vm, module: str, name: str, signature: str) -> HostFunction:
         )
 
     if not vm.plugin.allows(name):
-        return HostFunction(_not_allowed(vm, module, name), Status.INTERNAL_FAILURE)
+        return _host_function(vm, module, name, _not_allowed(vm, module, name))
 
-    if module == ENV:
-        return HostFunction(_bind(vm, name), Status.INVALID_MEMORY_ACCESS)
-
-    return HostFunction(_bind_wasi(vm, name), Errno.FAULT)
+    return _host_function(vm, module, name, _bind(vm, module, name))
 
 
-def _bind(vm: Vm, name: str) -> HostCall:
-    if name in IMPLEMENTED:
-        return functools.partial(IMPLEMENTED[name], vm)
+def _host_function(vm: Vm, module: str, name: str, call: HostCall) -> HostFunction:
+    fault: Status | Errno = Status.INVALID_MEMORY_ACCESS
 
-    status = NOT_YET[name]
+    if module in WASI_MODULES:
+        fault = Errno.FAULT
 
-    warn = _warn_once(vm, f"{name} is not available in this version of wasm-middleware")
+    def faulted(error: MemoryFault) -> None:
+        vm.refuse(fault, name, str(error))
 
-    def not_yet(*_arguments: int) -> int:
-        warn()
-        return status
+    if vm.plugin.log_level is LogLevel.TRACE:
+        function = IMPLEMENTED.get(name) or wasi.IMPLEMENTED.get(name)
+        call = traced(vm, name, call, function, fault)
 
-    return not_yet
+    return HostFunction(call, fault, faulted)
 
 
-def _bind_wasi(vm: Vm, name: str) -> HostCall:
-    if name in wasi.IMPLEMENTED:
-        return functools.partial(wasi.IMPLEMENTED[name], vm)
+def _bind(vm: Vm, module: str, name: str) -> HostCall:
+    implemented = IMPLEMENTED if module == ENV else wasi.IMPLEMENTED
+
+    if name in implemented:
+        return functools.partial(implemented[name], vm)
 
     errno = wasi.ANSWERS.get(name, wasi.DEFAULT_ANSWER)
 
     def answer(*_arguments: int) -> int:
-        if errno is wasi.DEFAULT_ANSWER:
-            vm.log_refusal(name, "a plugin has no files and no sockets")
-
-        return errno
+        return errno and vm.refuse(errno, name, "a plugin has no files, sockets or signals")
 
     return answer
 
@@ -110,35 +102,22 @@ def _bind_wasi(vm: Vm, name: str) -> HostCall:
 def _beyond(vm: Vm, module: str, name: str) -> HostCall:
     """An import that nobody specified: the module loads, and the call says so."""
     status = Errno.NOSYS if module in WASI_MODULES else Status.UNIMPLEMENTED
-
-    warn = _warn_once(vm, f"it called {module}.{name}, which this host does not have")
-
-    def beyond(*_arguments: int) -> int:
-        warn()
-        return status
-
-    return beyond
+    return _refuse_all(vm, status, f"{module}.{name}", "this host does not have it")
 
 
 def _not_allowed(vm: Vm, module: str, name: str) -> HostCall:
+    """What an operator has forbidden, as in proxy-wasm-cpp-host; most SDKs panic on that."""
     status = Errno.NOTCAPABLE if module in WASI_MODULES else Status.INTERNAL_FAILURE
-
-    warn = _warn_once(vm, f"it called {name}, which its allowed_capabilities do not list")
-
-    def not_allowed(*_arguments: int) -> int:
-        warn()
-        return status
-
-    return not_allowed
+    return _refuse_all(vm, status, name, "the plugin's allowed_capabilities do not list it")
 
 
-def _warn_once(vm: Vm, message: str) -> Callable[[], None]:
+def _refuse_all(vm: Vm, status: Status | Errno, name: str, reason: str) -> HostCall:
     """Say it as a warning the first time an instance needs it, and at debug level from then on."""
     level = LogLevel.WARN
 
-    def warn() -> None:
+    def refuse(*_arguments: int) -> int:
         nonlocal level
-        vm.log(level, f"plugin {vm.plugin.name!r}: {message}")
-        level = LogLevel.DEBUG
+        now, level = level, LogLevel.DEBUG
+        return vm.refuse(status, name, reason, now)
 
-    return warn
+    return refuse

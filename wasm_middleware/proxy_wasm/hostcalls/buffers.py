@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from wasm_middleware.abi.enums import BufferType, LogLevel, Status
+from wasm_middleware.abi.enums import BufferType, Status
+from wasm_middleware.proxy_wasm.buffers import EMPTY
 from wasm_middleware.proxy_wasm.vm import Vm
 
 #: The members of an enum take longer to look up than to return.
@@ -16,6 +17,7 @@ _WRITABLE = (
     BufferType.DOWNSTREAM_DATA,
     BufferType.UPSTREAM_DATA,
 )
+_NAMES = [buffer_type.name.lower().replace("_", " ") for buffer_type in BufferType]
 
 
 def proxy_get_buffer_bytes(
@@ -50,23 +52,33 @@ def proxy_get_buffer_status(vm: Vm, buffer_type: int, ret_size: int, ret_unused:
 def proxy_set_buffer_bytes(
     vm: Vm, buffer_type: int, start: int, size: int, value: int, value_size: int
 ) -> int:
-    """Prepend, append, inject or replace; see `Buffer.splice`."""
+    """Prepend, append, inject or replace; see `Buffer.splice`.
+
+    The Rust SDK knows no other answer than OK. So what can't be written, or not now, is ignored
+    (Envoy: BadArgument, or NotFound); and a body that would grow beyond `body_limit` ends its
+    stream, as one that is gathered does: it must not go on without the change.
+    """
+    call = "proxy_set_buffer_bytes"
+
+    if buffer_type > _LAST_BUFFER:
+        return _no_such_buffer(vm, call, buffer_type)
+
     if buffer_type not in _WRITABLE:
-        return vm.refuse(
-            Status.BAD_ARGUMENT, "proxy_set_buffer_bytes", f"buffer {buffer_type} is read-only"
-        )
+        return vm.ignore(call, f"the {_NAMES[buffer_type]} is read-only")
 
-    buffer = vm.context.buffer(buffer_type) if vm.context is not None else None
+    context = vm.context
+    buffer = context.buffer(buffer_type) if context is not None else None
 
-    if buffer is None:
-        return vm.refuse(Status.NOT_FOUND, "proxy_set_buffer_bytes", _not_now(buffer_type))
+    if context is None or buffer is None or buffer is EMPTY:
+        return vm.ignore(call, _not_now(buffer_type))
 
     limit, present = vm.plugin.body_limit, len(buffer)
     removed = min(size, max(present - start, 0))
 
     if present - removed + value_size > max(limit, present):
-        vm.log(LogLevel.ERROR, f"proxy_set_buffer_bytes: refused: more than {limit} bytes")
-        return Status.BAD_ARGUMENT
+        vm.read_at_most(value, value_size, 0)
+        context.body_limit_exceeded(buffer_type)
+        return vm.ignore(call, f"the {_NAMES[buffer_type]} would have more than {limit} bytes")
 
     buffer.splice(start, size, vm.memory.read(value, value_size))
     return _OK
@@ -77,5 +89,4 @@ def _no_such_buffer(vm: Vm, call: str, buffer_type: int) -> int:
 
 
 def _not_now(buffer_type: int) -> str:
-    name = BufferType(buffer_type).name.lower().replace("_", " ")
-    return f"there is no {name} at this moment"
+    return f"there is no {_NAMES[buffer_type]} at this moment"

@@ -2,15 +2,26 @@
 
 Reading is allowed at any time: a map that does not exist, or not yet, is empty. (Envoy answers
 BadArgument then, and the Rust SDK panics on it.) Writing has an effect only until the headers have
-passed the plugin; a later change is not made, and the log says so. A header that would break out of
-its line is refused with BadArgument.
+passed the plugin; a later change is not made, and the log says so.
+
+A header that would not be one on the wire is answered with OK, on which alone the Rust SDK does not
+panic, and then the request fails by the plugin's failure policy, as it fails in Envoy with 503: a
+filter must not believe that it has set a header that is not there. What stood under a name that was
+to be replaced is gone: with fail_open, a client's own value must not pass for the plugin's.
 """
 
 from __future__ import annotations
 
 from wasm_middleware.abi.enums import LogLevel, MapType, Status
 from wasm_middleware.abi.pairs import MalformedPairs, Pair, decode, encode, encoded_size
-from wasm_middleware.proxy_wasm.headers import HeaderMap, InvalidHeader
+from wasm_middleware.proxy_wasm.headers import (
+    HeaderMap,
+    InvalidHeader,
+    NoSuchHeader,
+    canonical_name,
+    check_value,
+)
+from wasm_middleware.proxy_wasm.trace import quoted
 from wasm_middleware.proxy_wasm.vm import Vm
 
 #: The members of an enum take longer to look up than to return.
@@ -35,7 +46,13 @@ def proxy_get_header_map_value(
     if vm.plugin.missing_header_is_empty:
         return vm.give(b"", ret_value, ret_size)
 
-    return Status.NOT_FOUND
+    # Frequent and normal: not a word about it unless somebody reads it.
+    if not vm.explains:
+        return Status.NOT_FOUND
+
+    what = quoted(vm.memory.read(key, key_size)) + " in " if headers is not None else ""
+    why = f"there is no {what}{_NAMES[map_type]}"
+    return vm.refuse(Status.NOT_FOUND, "proxy_get_header_map_value", why)
 
 
 def proxy_get_header_map_pairs(vm: Vm, map_type: int, ret_pairs: int, ret_size: int) -> int:
@@ -91,6 +108,7 @@ def proxy_replace_header_map_value(
     try:
         headers.replace(read(key, key_size), read(value, value_size))
     except InvalidHeader as error:
+        headers.drop(read(key, key_size))
         return _invalid(vm, "proxy_replace_header_map_value", error)
 
     return _OK
@@ -110,18 +128,20 @@ def proxy_remove_header_map_value(vm: Vm, map_type: int, key: int, key_size: int
 
 def proxy_set_header_map_pairs(vm: Vm, map_type: int, pairs: int, pairs_size: int) -> int:
     """Pairs that can't be read count as none (proxy-wasm-cpp-host); pseudo-headers stay."""
-    if map_type > _LAST_MAP:
-        return _no_such_map(vm, "proxy_set_header_map_pairs", map_type)
+    call = "proxy_set_header_map_pairs"
 
-    headers = _writable(vm, "proxy_set_header_map_pairs", map_type)
+    if map_type > _LAST_MAP:
+        return _no_such_map(vm, call, map_type)
+
+    headers = _writable(vm, call, map_type)
 
     if headers is None:
         return _OK
 
     try:
-        headers.assign(read_pairs(vm, "proxy_set_header_map_pairs", pairs, pairs_size))
+        headers.assign(read_pairs(vm, call, pairs, pairs_size))
     except InvalidHeader as error:
-        return _invalid(vm, "proxy_set_header_map_pairs", error)
+        return _invalid(vm, call, error)
 
     return _OK
 
@@ -135,6 +155,20 @@ def read_pairs(vm: Vm, call: str, address: int, size: int) -> list[Pair]:
         return []
 
 
+def valid_pairs(vm: Vm, call: str, given: list[Pair]) -> list[Pair]:
+    """Those that can be sent, under their canonical names; a warning for each of the others."""
+    valid = []
+
+    for name, value in given:
+        try:
+            check_value(name, value)
+            valid.append((canonical_name(name), value))
+        except InvalidHeader as error:
+            vm.log(LogLevel.WARN, f"{call}: a header is left out: {error}")
+
+    return valid
+
+
 def _pairs(vm: Vm, map_type: int) -> list[Pair]:
     headers = vm.context.header_map(map_type) if vm.context is not None else None
     return headers.pairs if headers is not None else []
@@ -146,10 +180,7 @@ def _writable(vm: Vm, call: str, map_type: int) -> HeaderMap | None:
     if headers is not None:
         return headers
 
-    vm.log(
-        LogLevel.WARN,
-        f"{call}: ignored, since {_NAMES[map_type]} have passed this plugin, or are not there yet",
-    )
+    vm.ignore(call, f"{_NAMES[map_type]} have passed this plugin, or are not there yet")
     return None
 
 
@@ -161,5 +192,11 @@ def _no_such_map(vm: Vm, call: str, map_type: int) -> int:
 
 
 def _invalid(vm: Vm, call: str, error: InvalidHeader) -> int:
-    vm.log(LogLevel.WARN, f"{call}: refused: {error}")
-    return Status.BAD_ARGUMENT
+    # Envoy leaves those out, too, and lets the request go on.
+    if isinstance(error, NoSuchHeader):
+        return vm.ignore(call, str(error))
+
+    context = vm.context
+    assert context is not None
+    context.break_abi(f"{call}: {error}")
+    return _OK

@@ -1,15 +1,26 @@
-"""Host calls on what instances share: data, queues, metrics."""
+"""Host calls on what instances share: data, queues, metrics.
+
+Each has caps in `limits`. What goes beyond one is not kept, and the log says so; the answer is one
+that SDKs take. So a value that can't be stored answers OK and not CasMismatch, which callers answer
+by trying again, for ever; a queue that can't be registered is one that nobody knows; a metric that
+can't be defined takes values, and shows none.
+"""
 
 from __future__ import annotations
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel, MetricType, Status
 from wasm_middleware.proxy_wasm.ports import StoreFull
+from wasm_middleware.proxy_wasm.trace import quoted
 from wasm_middleware.proxy_wasm.vm import Vm
 
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
 _TOO_LONG = f"a key or name has at most {limits.MAX_KEY_BYTES} bytes"
+#: The id of a queue that can't be: enqueue and dequeue answer NotFound.
+_NO_QUEUE = 0
+#: The id of each metric that is not kept: more than any store has room for.
+_NO_METRIC = 0xFFFF_FFFE
 
 
 def proxy_get_shared_data(
@@ -18,10 +29,13 @@ def proxy_get_shared_data(
     if key_size > limits.MAX_KEY_BYTES:
         return vm.refuse(Status.NOT_FOUND, "proxy_get_shared_data", _TOO_LONG)
 
-    found = vm.services.shared_data.get(vm.plugin.vm_id, vm.memory.read(key, key_size))
+    name = vm.memory.read(key, key_size)
+    found = vm.services.shared_data.get(vm.plugin.vm_id, name)
 
     if found is None:
-        return Status.NOT_FOUND
+        # Frequent and normal: not a word about it unless somebody reads it.
+        why = f"there is no key {quoted(name)}" if vm.explains else ""
+        return vm.refuse(Status.NOT_FOUND, "proxy_get_shared_data", why)
 
     value, cas = found
     vm.memory.write_u32(ret_cas, cas)
@@ -32,8 +46,11 @@ def proxy_set_shared_data(
     vm: Vm, key: int, key_size: int, value: int, value_size: int, cas: int
 ) -> int:
     """`cas` 0 stores in any case; a stale one is CasMismatch."""
+    call = "proxy_set_shared_data"
+
     if key_size > limits.MAX_KEY_BYTES:
-        return vm.refuse(Status.BAD_ARGUMENT, "proxy_set_shared_data", _TOO_LONG)
+        vm.read_at_most(key, key_size, 0)
+        return vm.ignore(call, _TOO_LONG)
 
     read = vm.memory.read
 
@@ -42,24 +59,31 @@ def proxy_set_shared_data(
             vm.plugin.vm_id, read(key, key_size), read(value, value_size), cas
         )
     except StoreFull as error:
-        # Rust panics on any status but these two; a mismatch is one that callers handle.
-        vm.log(LogLevel.ERROR, f"proxy_set_shared_data: {error}")
-        return Status.CAS_MISMATCH
+        return vm.ignore(call, str(error))
 
-    return _OK if stored else Status.CAS_MISMATCH
+    return _OK if stored else vm.refuse(Status.CAS_MISMATCH, call, f"{cas} is not its number now")
 
 
 def proxy_register_shared_queue(vm: Vm, name: int, name_size: int, ret_queue: int) -> int:
+    call = "proxy_register_shared_queue"
+    vm.memory.write_u32(ret_queue, _NO_QUEUE)
+
     if name_size > limits.MAX_KEY_BYTES:
-        return vm.refuse(Status.BAD_ARGUMENT, "proxy_register_shared_queue", _TOO_LONG)
+        vm.read_at_most(name, name_size, 0)
+        return vm.ignore(call, _TOO_LONG)
+
+    root = vm.context.root if vm.context is not None else None
+
+    if root is None:
+        return vm.ignore(call, "there is no root context yet")
+
+    text = vm.memory.read(name, name_size)
 
     try:
-        queue = vm.services.queues.register(vm.plugin.vm_id, vm.memory.read(name, name_size))
+        queue = vm.services.queues.register(vm.plugin.vm_id, text, root.queue_ready)
     except StoreFull as error:
-        vm.log(LogLevel.ERROR, f"proxy_register_shared_queue: {error}")
-        return Status.INTERNAL_FAILURE
+        return vm.ignore(call, str(error))
 
-    vm.log(LogLevel.WARN, "proxy_on_queue_ready is not delivered by this version: poll the queue")
     vm.memory.write_u32(ret_queue, queue)
     return _OK
 
@@ -83,41 +107,48 @@ def proxy_resolve_shared_queue(
 
 
 def proxy_enqueue_shared_queue(vm: Vm, queue: int, value: int, value_size: int) -> int:
+    call = "proxy_enqueue_shared_queue"
+
     try:
         known = vm.services.queues.enqueue(queue, vm.memory.read(value, value_size))
     except StoreFull as error:
-        vm.log(LogLevel.ERROR, f"proxy_enqueue_shared_queue: {error}")
-        return Status.NOT_FOUND
+        return vm.refuse(Status.NOT_FOUND, call, str(error), LogLevel.ERROR)
 
-    return _OK if known else Status.NOT_FOUND
+    return _OK if known else vm.refuse(Status.NOT_FOUND, call, f"there is no queue {queue}")
 
 
 def proxy_dequeue_shared_queue(vm: Vm, queue: int, ret_value: int, ret_size: int) -> int:
+    call = "proxy_dequeue_shared_queue"
+
     try:
         value = vm.services.queues.dequeue(queue)
     except KeyError:
-        return vm.refuse(Status.NOT_FOUND, "proxy_dequeue_shared_queue", f"no queue {queue}")
+        return vm.refuse(Status.NOT_FOUND, call, f"there is no queue {queue}")
 
     if value is None:
-        return Status.EMPTY
+        return vm.refuse(Status.EMPTY, call, "nothing waits in it")
 
     return vm.give(value, ret_value, ret_size)
 
 
 def proxy_define_metric(vm: Vm, kind: int, name: int, name_size: int, ret_metric: int) -> int:
+    call = "proxy_define_metric"
+
     if kind > MetricType.HISTOGRAM:
-        return vm.refuse(Status.BAD_ARGUMENT, "proxy_define_metric", f"no metric type {kind}")
+        return vm.refuse(Status.BAD_ARGUMENT, call, f"there is no metric type {kind}")
+
+    vm.memory.write_u32(ret_metric, _NO_METRIC)
 
     if name_size > limits.MAX_METRIC_NAME_BYTES:
-        return vm.refuse(Status.BAD_ARGUMENT, "proxy_define_metric", "the name is too long")
+        vm.read_at_most(name, name_size, 0)
+        return vm.ignore(call, f"a name has at most {limits.MAX_METRIC_NAME_BYTES} bytes")
 
     text = vm.memory.read(name, name_size).decode("utf-8", "replace")
 
     try:
         metric = vm.services.metrics.define(vm.plugin.name, MetricType(kind), text)
     except StoreFull as error:
-        vm.log(LogLevel.ERROR, f"proxy_define_metric: {error}")
-        return Status.INTERNAL_FAILURE
+        return vm.ignore(call, str(error))
 
     vm.memory.write_u32(ret_metric, metric)
     return _OK
@@ -129,26 +160,42 @@ def proxy_record_metric(vm: Vm, metric: int, value: int) -> int:
 
 
 def proxy_increment_metric(vm: Vm, metric: int, delta: int) -> int:
+    """A counter never goes down: that is ignored, since the Go SDK panics on any status here.
+
+    (The specification and Envoy: BadArgument.)
+    """
+    call = "proxy_increment_metric"
+
     try:
         known = vm.services.metrics.increment(metric, delta)
     except ValueError as error:
-        return vm.refuse(Status.BAD_ARGUMENT, "proxy_increment_metric", str(error))
+        if delta < 0:
+            return vm.ignore(call, f"{error} ({delta})")
 
-    return _OK if known else _no_such_metric(vm, "proxy_increment_metric", metric)
+        return vm.refuse(Status.BAD_ARGUMENT, call, str(error))
+
+    return _OK if known else _no_such_metric(vm, call, metric)
 
 
 def proxy_get_metric(vm: Vm, metric: int, ret_value: int) -> int:
+    """Of a histogram it is 0: its Go type has a `Value()`, which panics on Envoy's BadArgument."""
+    call = "proxy_get_metric"
+
     try:
         value = vm.services.metrics.get(metric)
     except ValueError as error:
-        return vm.refuse(Status.BAD_ARGUMENT, "proxy_get_metric", str(error))
+        vm.memory.write_u64(ret_value, 0)
+        return vm.ignore(call, str(error))
 
-    if value is None:
-        return _no_such_metric(vm, "proxy_get_metric", metric)
+    if value is None and metric != _NO_METRIC:
+        return _no_such_metric(vm, call, metric)
 
-    vm.memory.write_u64(ret_value, value % (1 << 64))
+    vm.memory.write_u64(ret_value, (value or 0) % (1 << 64))
     return _OK
 
 
-def _no_such_metric(vm: Vm, call: str, metric: int) -> int:
+def _no_such_metric(vm: Vm, call: str, metric: int) -> Status:
+    if metric == _NO_METRIC:
+        return _OK
+
     return vm.refuse(Status.NOT_FOUND, call, f"there is no metric {metric}")

@@ -1,32 +1,35 @@
-"""Host calls that steer a stream: continue, close, reply, properties."""
+"""Host calls that steer a stream or a connection: continue, close, reply, properties."""
 
 from __future__ import annotations
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel, Status, StreamType
 from wasm_middleware.abi.properties import Path, parse_path
-from wasm_middleware.proxy_wasm.headers import InvalidHeader, canonical_name, check_value
-from wasm_middleware.proxy_wasm.hostcalls.headers import read_pairs
+from wasm_middleware.proxy_wasm.hostcalls.headers import read_pairs, valid_pairs
 from wasm_middleware.proxy_wasm.reply import HIGHEST_STATUS, LOWEST_STATUS, LocalReply
+from wasm_middleware.proxy_wasm.trace import quoted
 from wasm_middleware.proxy_wasm.vm import Vm
 
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
 
 _NO_GRPC_STATUS = 0xFFFF_FFFF
+_NO_PATH = "the path is empty, or too long"
 
 
 def proxy_continue_stream(vm: Vm, stream_type: int) -> int:
-    """Noted, and carried out when the guest has returned. Not paused is not an error."""
-    if stream_type in (StreamType.DOWNSTREAM, StreamType.UPSTREAM):
-        return vm.refuse(
-            Status.UNIMPLEMENTED, "proxy_continue_stream", "there is no L4 stream in HTTP"
-        )
+    """Noted, and carried out when the guest has returned. Not paused is not an error.
 
+    Envoy answers UNIMPLEMENTED to UPSTREAM; here that direction goes on as the other does.
+    """
     if stream_type > StreamType.UPSTREAM:
         return _no_such_stream(vm, "proxy_continue_stream", stream_type)
 
-    _continue(vm, response=stream_type == StreamType.HTTP_RESPONSE)
+    if stream_type < StreamType.DOWNSTREAM:
+        _continue(vm, response=stream_type == StreamType.HTTP_RESPONSE)
+    elif vm.context is not None:
+        vm.context.resume_connection(upstream=stream_type == StreamType.UPSTREAM)
+
     return _OK
 
 
@@ -51,8 +54,13 @@ def proxy_close_stream(vm: Vm, stream_type: int) -> int:
     if stream_type > StreamType.UPSTREAM:
         return _no_such_stream(vm, "proxy_close_stream", stream_type)
 
-    if vm.context is not None:
+    if vm.context is None:
+        return _OK
+
+    if stream_type < StreamType.DOWNSTREAM:
         vm.context.close()
+    else:
+        vm.context.close_connection(upstream=stream_type == StreamType.UPSTREAM)
 
     return _OK
 
@@ -78,15 +86,7 @@ def proxy_send_local_response(
     if not LOWEST_STATUS <= status <= HIGHEST_STATUS:
         vm.log(LogLevel.WARN, f"{call}: there is no status {status}, it becomes 500")
 
-    pairs = []
-
-    for name, value in read_pairs(vm, call, headers, headers_size):
-        try:
-            check_value(name, value)
-            pairs.append((canonical_name(name), value))
-        except InvalidHeader as error:
-            vm.log(LogLevel.WARN, f"{call}: a header is left out: {error}")
-
+    pairs = valid_pairs(vm, call, read_pairs(vm, call, headers, headers_size))
     reply = LocalReply(
         status=status,
         headers=tuple(pair for pair in pairs if pair[0][:1] != b":"),
@@ -96,58 +96,65 @@ def proxy_send_local_response(
     )
 
     if vm.context is None:
-        return vm.refuse(Status.BAD_ARGUMENT, call, "there is no stream to reply to")
+        return vm.ignore(call, "there is no stream to reply to")
 
     vm.context.send_local_response(reply)
     return _OK
 
 
 def proxy_get_status(vm: Vm, ret_code: int, ret_message: int, ret_size: int) -> int:
-    """How the last gRPC or HTTP call ended: none has been made from this context."""
-    vm.memory.write_u32(ret_code, 0)
-    return vm.give(b"", ret_message, ret_size)
+    """How the last call to an upstream ended whose end was delivered to this instance."""
+    code, message = vm.last_status
+    vm.memory.write_u32(ret_code, code)
+    return vm.give(message, ret_message, ret_size)
 
 
 def proxy_get_property(vm: Vm, path: int, path_size: int, ret_value: int, ret_size: int) -> int:
+    """A path that is none is NotFound: on the specification's SerializationFailure the Rust SDK's
+    `Context::get_property` panics."""
     name = _path(vm, path, path_size)
     value = vm.context.get_property(name) if vm.context is not None and name else None
 
-    if value is None:
-        return vm.refuse(
-            Status.NOT_FOUND, "proxy_get_property", f"there is no property {_dotted(name)}"
-        )
+    if value is not None:
+        return vm.give(value, ret_value, ret_size)
 
-    return vm.give(value, ret_value, ret_size)
+    # Frequent and normal: not a word about it unless somebody reads it.
+    if not vm.explains:
+        return Status.NOT_FOUND
+
+    why = f"there is no property {quoted(b'.'.join(name))}" if name else _NO_PATH
+    return vm.refuse(Status.NOT_FOUND, "proxy_get_property", why)
 
 
 def proxy_set_property(vm: Vm, path: int, path_size: int, value: int, value_size: int) -> int:
-    """Kept for the stream: later plugins read it, under the same path."""
+    """Kept for the stream: later plugins read it, under the same path.
+
+    What can't be kept is not: SDKs know no other answer than OK. (The specification has NotFound.)
+    """
+    call = "proxy_set_property"
     name = _path(vm, path, path_size)
     context = vm.context
 
-    if context is None or not name:
-        return vm.refuse(Status.NOT_FOUND, "proxy_set_property", "there is no path, or no stream")
+    if context is None:
+        return vm.ignore(call, "there is no stream")
+
+    if not name:
+        return vm.ignore(call, _NO_PATH)
 
     if value_size > limits.MAX_STREAM_PROPERTIES_BYTES:
-        return vm.refuse(Status.BAD_ARGUMENT, "proxy_set_property", "the value is too long")
+        vm.read_at_most(value, value_size, 0)
+        return vm.ignore(call, f"a value of {value_size} bytes is too long")
 
     if not context.set_property(name, vm.memory.read(value, value_size)):
-        return vm.refuse(
-            Status.BAD_ARGUMENT, "proxy_set_property", "the properties take too much memory"
-        )
+        return vm.ignore(call, "the properties take too much memory")
 
     return _OK
 
 
 def _path(vm: Vm, address: int, size: int) -> Path:
-    if size > limits.MAX_PROPERTY_PATH_BYTES:
-        return ()
-
-    return parse_path(vm.memory.read(address, size))
-
-
-def _dotted(path: Path) -> str:
-    return b".".join(path).decode("utf-8", "replace")
+    """The segments; none of a path that is too long."""
+    path = vm.read_at_most(address, size, limits.MAX_PROPERTY_PATH_BYTES)
+    return parse_path(path) if size <= limits.MAX_PROPERTY_PATH_BYTES else ()
 
 
 def _continue(vm: Vm, *, response: bool) -> None:

@@ -1,0 +1,227 @@
+"""Ticks: how often, on which instance, and when they end."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from asgi.guests import Guest
+
+from wasm_middleware import limits
+from wasm_middleware.errors import GuestTrap
+
+from .test_chains import loaded
+
+pytestmark = pytest.mark.anyio
+
+SHORT = 20
+
+
+class Ticking(Guest):
+    """Ticks every few milliseconds; `events` has one entry for each, with the instance's number."""
+
+    instances = 0
+    period = SHORT
+    enough = None
+
+    def configure(self):
+        type(self).instances += 1
+        self.number = type(self).instances
+        self.host.proxy_set_tick_period_milliseconds(self.period)
+
+    def proxy_on_tick(self, context):
+        self.note(f"tick {self.number}")
+        self.tick()
+
+        if len([event for event in self.events if " tick " in event]) >= 3:
+            type(self).enough.set()
+
+    def tick(self): ...
+
+
+@pytest.fixture
+def make(workshop):
+    """Load a plugin whose guest is a kind of `Ticking`; its class and itself."""
+
+    def make(guest=Ticking, **settings):
+        (plugin,) = loaded(workshop, "a", guest=guest, **settings)
+        kind = next(iter(workshop.modules.values()))
+        kind.enough = anyio.Event()
+        return kind, plugin
+
+    return make
+
+
+def ticks(workshop) -> list[int]:
+    return [int(phase.split()[1]) for phase in workshop.phases("a") if phase.startswith("tick")]
+
+
+async def ended(plugin) -> None:
+    await plugin.close()
+    await plugin.services.background.aclose()
+
+
+async def test_a_root_ticks_again_and_again(workshop, make):
+    kind, plugin = make()
+    await plugin.start()
+    began = anyio.current_time()
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    assert anyio.current_time() - began >= 3 * SHORT / 1000 * 0.9
+    await ended(plugin)
+
+
+@pytest.mark.parametrize(("ticks_of", "expected"), [("singleton", {1}), ("each", {1, 2})])
+async def test_one_instance_ticks_or_each(workshop, make, ticks_of, expected):
+    kind, plugin = make(instances={"min": 2}, ticks=ticks_of)
+    await plugin.start()
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    assert set(ticks(workshop)) == expected
+    await ended(plugin)
+
+
+async def test_another_instance_takes_over_when_the_first_has_failed(workshop, make):
+    class Traps(Ticking):
+        def tick(self):
+            if self.number == 1:
+                raise GuestTrap("it trapped")
+
+    kind, plugin = make(Traps, instances={"min": 2})
+    await plugin.start()
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    assert ticks(workshop) == [1, 2, 2]
+    await ended(plugin)
+
+
+async def test_an_instance_that_ticked_is_replaced_without_a_request(workshop, make, monkeypatch):
+    monkeypatch.setattr("wasm_middleware.runtime.plugin._FIRST_RETRY", 0.01)
+
+    class Traps(Ticking):
+        def tick(self):
+            if self.number == 1:
+                raise GuestTrap("it trapped")
+
+    kind, plugin = make(Traps)
+    await plugin.start()
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    assert ticks(workshop) == [1, 2, 2]
+    await ended(plugin)
+
+
+async def test_a_period_of_zero_ends_it(workshop, make):
+    class Once(Ticking):
+        def tick(self):
+            self.host.proxy_set_tick_period_milliseconds(0)
+            type(self).enough.set()
+
+    kind, plugin = make(Once)
+    await plugin.start()
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    await anyio.wait_all_tasks_blocked()
+    await anyio.sleep(4 * SHORT / 1000)
+    assert ticks(workshop) == [1]
+    await ended(plugin)
+
+
+async def test_a_new_period_counts_at_once(workshop, make):
+    class Patient(Ticking):
+        period = 3_600_000
+
+        def request(self):
+            self.host.proxy_set_tick_period_milliseconds(SHORT)
+
+    kind, plugin = make(Patient)
+    await plugin.start()
+    (vm,) = plugin.vms
+    (root,) = vm.roots.values()
+    await anyio.wait_all_tasks_blocked()
+    assert ticks(workshop) == []
+    root.tick_period = SHORT
+    vm.changed()
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    await ended(plugin)
+
+
+async def test_there_is_a_shortest_period(workshop, make, monkeypatch):
+    monkeypatch.setattr(limits, "MIN_TICK_PERIOD", 0.05)
+
+    class Eager(Ticking):
+        period = 1
+
+    kind, plugin = make(Eager)
+    await plugin.start()
+    began = anyio.current_time()
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    assert anyio.current_time() - began >= 3 * 0.05 * 0.9
+    await ended(plugin)
+
+
+async def test_closing_ends_the_ticks(workshop, make):
+    _, plugin = make()
+    await plugin.start()
+    await ended(plugin)
+    before = len(ticks(workshop))
+    await anyio.sleep(4 * SHORT / 1000)
+
+    assert len(ticks(workshop)) == before
+
+
+# What is left to do at the end
+
+
+class Flushing(Ticking):
+    """Has something left to do when it is unloaded, and does it with its next tick."""
+
+    def proxy_on_done(self, context):
+        self.enter(context, "done")
+        self.leaving = True
+        return 0
+
+    def tick(self):
+        if getattr(self, "leaving", False):
+            self.host.proxy_done()
+
+
+async def test_unloading_waits_for_what_is_left_to_do(workshop, make):
+    _, plugin = make(Flushing)
+    await plugin.start()
+
+    with anyio.fail_after(5):
+        await plugin.close()
+
+    assert workshop.phases("a")[-3:] == ["done", "tick 1", "delete"]
+
+
+async def test_but_not_for_ever(workshop, make, monkeypatch):
+    monkeypatch.setattr(limits, "DONE_TIMEOUT", 0.05)
+
+    class Never(Flushing):
+        def tick(self): ...
+
+    _, plugin = make(Never)
+    await plugin.start()
+
+    with anyio.fail_after(5):
+        await plugin.close()
+
+    assert "delete" not in workshop.phases("a")
+    assert plugin.vms == ()

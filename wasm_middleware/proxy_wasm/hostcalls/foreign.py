@@ -1,0 +1,200 @@
+"""The host call that reaches functions of the application's, and Envoy's, by name.
+
+A function runs inside the call and its result is the call's. One that is asynchronous can't: the
+call answers with an id (4 bytes, little-endian), the function runs in the background, and its
+result comes through `proxy_on_foreign_function` on the plugin's root context, with the id. That is
+how nginx's host does it for `resolve_lua`. A failure comes as no bytes with a status.
+
+Whose mistake it was decides the status: NotFound for a name, BadArgument for a `ValueError`,
+InternalFailure for anything else that the function raises. The Rust SDK takes just these and
+SerializationFailure.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import BufferType, LogLevel, Status
+from wasm_middleware.proxy_wasm.buffers import Buffer
+from wasm_middleware.proxy_wasm.context import RootContext
+from wasm_middleware.proxy_wasm.delivery import Delivery
+from wasm_middleware.proxy_wasm.foreign import CONTEXT_FUNCTIONS
+from wasm_middleware.proxy_wasm.ports import Cancel, ForeignCallRefused
+from wasm_middleware.proxy_wasm.vm import Vm
+
+#: A function that fails concerns its owner: a plugin's own log level does not hide that.
+_LOG = logging.getLogger("wasm_middleware")
+_CALL = "proxy_call_foreign_function"
+_CALLBACK = "proxy_on_foreign_function"
+_ID_BYTES = 4
+#: What a function may answer beside a result: the Rust SDK panics on the rest.
+_REFUSALS = (
+    Status.NOT_FOUND,
+    Status.BAD_ARGUMENT,
+    Status.SERIALIZATION_FAILURE,
+    Status.INTERNAL_FAILURE,
+)
+#: Characters of a reason that a guest is told.
+_MAX_WHY = 1000
+
+
+def proxy_call_foreign_function(
+    vm: Vm,
+    name: int,
+    name_size: int,
+    arguments: int,
+    arguments_size: int,
+    ret_results: int,
+    ret_results_size: int,
+) -> int:
+    if name_size > limits.MAX_FOREIGN_NAME_BYTES:
+        return vm.refuse(Status.NOT_FOUND, _CALL, f"a name of {name_size} bytes")
+
+    if arguments_size > limits.MAX_FOREIGN_ARGUMENTS_BYTES:
+        return vm.refuse(Status.BAD_ARGUMENT, _CALL, f"{arguments_size} bytes of arguments")
+
+    memory = vm.memory
+    text = memory.read(name, name_size).decode("utf-8", "replace")
+    given = memory.read(arguments, arguments_size)
+    # Nothing is done before it is certain that the guest can be told the result.
+    memory.read(ret_results, _ID_BYTES)
+    memory.read(ret_results_size, _ID_BYTES)
+
+    try:
+        result = _call(vm, text, given)
+    except Exception as error:
+        status, why = _explain(vm, text, vm.phase, error)
+        return vm.refuse(status, _CALL, f"{text!r}: {why}")
+
+    return vm.give(result, ret_results, ret_results_size)
+
+
+def _call(vm: Vm, name: str, arguments: bytes) -> bytes:
+    """The result, or the id under which it will come."""
+    function = vm.services.foreign_functions.get(name)
+
+    if function is None:
+        return _call_on_context(vm, name, arguments)
+
+    # Called in the background: what is not begun need not be ended.
+    if inspect.iscoroutinefunction(function):
+        return _begin(vm, name, lambda: function(arguments))
+
+    result: object = function(arguments)
+
+    if inspect.isawaitable(result):
+        return _begin(vm, name, lambda: result)
+
+    return _checked(result)
+
+
+def _call_on_context(vm: Vm, name: str, arguments: bytes) -> bytes:
+    function = CONTEXT_FUNCTIONS.get(name)
+
+    if function is None:
+        there = sorted({*vm.services.foreign_functions, *CONTEXT_FUNCTIONS})
+        raise ForeignCallRefused(Status.NOT_FOUND, f"there are {', '.join(there)}")
+
+    if vm.context is None:
+        raise ForeignCallRefused(Status.NOT_FOUND, "there is no context yet")
+
+    return function(vm.context, arguments)
+
+
+def _checked(result: object) -> bytes:
+    if result is None:
+        return b""
+
+    if not isinstance(result, bytes | bytearray | memoryview):
+        raise TypeError(f"a foreign function returns bytes, not {type(result).__name__}")
+
+    size = memoryview(result).nbytes
+
+    if size > limits.MAX_FOREIGN_RESULT_BYTES:
+        raise OverflowError(f"a result of {size} bytes: {limits.MAX_FOREIGN_RESULT_BYTES} may be")
+
+    return bytes(result)
+
+
+def _begin(vm: Vm, name: str, call: Callable[[], Awaitable[object]]) -> bytes:
+    """Have an asynchronous function run in the background; its id."""
+    root = vm.context.root if vm.context is not None else None
+
+    if root is None:
+        raise ForeignCallRefused(Status.NOT_FOUND, "there is no root context to answer to")
+
+    if len(vm.calls) >= limits.MAX_PENDING_CALLS:
+        reason = f"{limits.MAX_PENDING_CALLS} calls are under way already"
+        raise ForeignCallRefused(Status.INTERNAL_FAILURE, reason)
+
+    if vm.callbacks.deliveries[_CALLBACK] is None:
+        vm.log(LogLevel.WARN, f"{name!r} answers later, but the plugin has no {_CALLBACK}")
+
+    late = _LateAnswer(vm, root, name)
+    late.stop = vm.services.background.start(late.run, call)
+    vm.calls[late.token] = late
+    return late.token.to_bytes(_ID_BYTES, "little")
+
+
+class _LateAnswer:
+    """Fulfils `PendingCall`: one asynchronous function that runs."""
+
+    __slots__ = ("name", "phase", "root", "stop", "token", "vm")
+
+    stop: Cancel
+
+    def __init__(self, vm: Vm, root: RootContext, name: str) -> None:
+        self.vm, self.root, self.name = vm, root, name
+        self.phase = vm.phase
+        self.token = vm.new_token()
+
+    def cancel(self) -> None:
+        self.stop()
+
+    async def run(self, call: Callable[[], Awaitable[object]]) -> None:
+        vm = self.vm
+        status, why = Status.OK, ""
+
+        try:
+            result = _checked(await call())
+        except Exception as error:
+            result = b""
+            status, why = _explain(vm, self.name, self.phase, error)
+            vm.log(LogLevel.WARN, f"{_CALLBACK}: {self.name!r} gave no result: {why}")
+
+        # The instance may have failed, or been unloaded, in the meantime.
+        if vm.calls.pop(self.token, None) is not self:
+            return
+
+        delivery = Delivery(
+            _CALLBACK,
+            (self.token, len(result)),
+            buffers={BufferType.FOREIGN_FUNCTION_ARGUMENTS: Buffer(result)},
+            status=(status, why[:_MAX_WHY].encode("utf-8", "replace")),
+        )
+        await vm.deliver(self.root, delivery)
+
+
+def _explain(vm: Vm, name: str, phase: str, error: Exception) -> tuple[Status, str]:
+    """The status that stands for a failure, and what a guest may know of it.
+
+    What a function has not raised on purpose is for its owner's eyes, with its traceback.
+    """
+    if isinstance(error, ForeignCallRefused) and error.status in _REFUSALS:
+        return error.status, str(error)
+
+    if isinstance(error, ValueError):
+        return Status.BAD_ARGUMENT, str(error)
+
+    _LOG.error(
+        "plugin %r: the foreign function %r, called in %s, failed",
+        vm.plugin.name,
+        name,
+        phase,
+        exc_info=error,
+        extra={"plugin": vm.plugin.name, "phase": phase},
+    )
+    return Status.INTERNAL_FAILURE, "it failed"

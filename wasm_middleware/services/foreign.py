@@ -1,0 +1,86 @@
+"""The foreign functions of a generation: Envoy's that work on bytes alone, and the application's.
+
+`compress` and `uncompress` are zlib's format (RFC 1950). `verify_signature` and `sign` are in
+`services.signatures`, where the library `cryptography` is installed. Those that act on a request
+are in `proxy_wasm.foreign`. Names and arguments are those of Envoy's
+`source/extensions/common/wasm/foreign.cc`.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Mapping
+from typing import NoReturn
+
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import Status
+from wasm_middleware.proxy_wasm.foreign import CONTEXT_FUNCTIONS
+from wasm_middleware.proxy_wasm.ports import ForeignCallRefused, ForeignFunction
+
+_LOG = logging.getLogger("wasm_middleware")
+_NEED_CRYPTOGRAPHY = ("sign", "verify_signature")
+
+
+def foreign_functions(given: Mapping[str, ForeignFunction]) -> dict[str, ForeignFunction]:
+    """All functions by name; one of the application's takes the place of one of ours."""
+    built_in: dict[str, ForeignFunction] = {"compress": compress, "uncompress": uncompress}
+    built_in.update(_signatures())
+
+    for name in given:
+        if name in built_in or name in CONTEXT_FUNCTIONS:
+            _LOG.debug("the application's foreign function %r takes the built-in one's place", name)
+
+    return {**built_in, **given}
+
+
+def compress(arguments: bytes) -> bytes:
+    """Compress to zlib's format, at zlib's default level."""
+    return zlib.compress(arguments)
+
+
+def uncompress(arguments: bytes) -> bytes:
+    """Take zlib's format apart; SerializationFailure where it is not, is cut off, or a bomb.
+
+    What follows the end is ignored, as zlib's `uncompress` does.
+    """
+    decompressor = zlib.decompressobj()
+
+    try:
+        result = decompressor.decompress(arguments, limits.MAX_FOREIGN_RESULT_BYTES + 1)
+    except zlib.error as error:
+        raise ForeignCallRefused(Status.SERIALIZATION_FAILURE, str(error)) from error
+
+    if len(result) > limits.MAX_FOREIGN_RESULT_BYTES:
+        reason = f"it has more than {limits.MAX_FOREIGN_RESULT_BYTES} bytes"
+        raise ForeignCallRefused(Status.SERIALIZATION_FAILURE, reason)
+
+    if not decompressor.eof:
+        raise ForeignCallRefused(Status.SERIALIZATION_FAILURE, "it is cut off")
+
+    return result
+
+
+def _signatures() -> dict[str, ForeignFunction]:
+    try:
+        # Not at the top: it takes as long to import as the rest of this package.
+        from wasm_middleware.services import signatures
+    except ImportError as error:
+        return {name: _missing(name, error) for name in _NEED_CRYPTOGRAPHY}
+
+    signer = signatures.Signer()
+    return {"sign": signer.sign, "verify_signature": signatures.verify_signature}
+
+
+def _missing(name: str, error: ImportError) -> ForeignFunction:
+    """A function that says, once for all to see, what would bring it."""
+    level = logging.WARNING
+
+    def missing(_arguments: bytes) -> NoReturn:
+        nonlocal level
+        reason = f"it needs {error.name}: pip install 'wasm-middleware[crypto]'"
+        _LOG.log(level, "a plugin called %r, which is not there: %s", name, reason)
+        level = logging.DEBUG
+        raise ForeignCallRefused(Status.NOT_FOUND, reason)
+
+    return missing
