@@ -11,8 +11,9 @@ from wasm_middleware.abi.signatures import CALLBACKS, ENV, HOST_CALLS, WASI_CALL
 from wasm_middleware.engines.protocol import Engine
 from wasm_middleware.errors import PluginLoadError
 from wasm_middleware.proxy_wasm import hostcalls, wasi
+from wasm_middleware.proxy_wasm.callbacks import Callbacks
 from wasm_middleware.proxy_wasm.plugin import Plugin
-from wasm_middleware.proxy_wasm.vm import Callbacks, Vm
+from wasm_middleware.proxy_wasm.vm import Vm
 
 from .harness import LOGGER, OUT, Guest, MakeGuest, begin, call, new_stream, respond, run, services
 from .scripted import Shape

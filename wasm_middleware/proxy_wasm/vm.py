@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, cast
 
 from wasm_middleware import limits
-from wasm_middleware.abi.enums import Errno, LogLevel, Status, answer_name
+from wasm_middleware.abi.enums import LogLevel, Status
 from wasm_middleware.abi.properties import INBOUND, Path
 from wasm_middleware.errors import (
     GuestError,
@@ -35,32 +35,20 @@ from wasm_middleware.errors import (
     MemoryFault,
     PluginLoadError,
 )
+from wasm_middleware.proxy_wasm.callbacks import Callbacks
 from wasm_middleware.proxy_wasm.context import Context, RootContext
 from wasm_middleware.proxy_wasm.delivery import Delivery, PendingCall
-from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
+from wasm_middleware.proxy_wasm.plugin import Plugin
+from wasm_middleware.proxy_wasm.pluginlog import PluginLog
 from wasm_middleware.proxy_wasm.ports import Guest, GuestFunction, Memory, Services
 from wasm_middleware.proxy_wasm.trace import TracedGuest
 
 _LOG = logging.getLogger("wasm_middleware")
 
-_Answer = TypeVar("_Answer", bound=Status | Errno)
-
 _MAX_ID = 0xFFFF_FFFF
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
 _LOST = "its instance failed in another call"
-
-_WITH_TRAILERS = frozenset(("on_response_headers", "on_response_body"))
-_DELIVERIES = (
-    "proxy_on_tick",
-    "proxy_on_queue_ready",
-    "proxy_on_http_call_response",
-    "proxy_on_grpc_receive_initial_metadata",
-    "proxy_on_grpc_receive",
-    "proxy_on_grpc_receive_trailing_metadata",
-    "proxy_on_grpc_close",
-    "proxy_on_foreign_function",
-)
 
 
 class _NoMemoryYet:
@@ -70,61 +58,7 @@ class _NoMemoryYet:
         raise MemoryFault("the instance is still being made")
 
 
-class Callbacks:
-    """A guest's callbacks that may be called; None for the rest."""
-
-    __slots__ = (
-        "context_create",
-        "delete",
-        "deliveries",
-        "done",
-        "downstream_close",
-        "downstream_data",
-        "log",
-        "new_connection",
-        "request_body",
-        "request_headers",
-        "response_body",
-        "response_headers",
-        "response_trailers",
-        "upstream_close",
-        "upstream_data",
-    )
-
-    def __init__(self, guest: Guest, plugin: Plugin) -> None:
-        def callback(name: str, *, phase: str = "") -> GuestFunction | None:
-            allowed = plugin.allows(name) and (not phase or phase in plugin.phases)
-            return guest.function(name) if allowed else None
-
-        self.context_create = callback("proxy_on_context_create")
-        self.request_headers = callback("proxy_on_request_headers", phase="on_request_headers")
-        self.request_body = callback("proxy_on_request_body", phase="on_request_body")
-        self.response_headers = callback("proxy_on_response_headers", phase="on_response_headers")
-        self.response_body = callback("proxy_on_response_body", phase="on_response_body")
-        # Trailers are headers, and the end of a body: who sees either of the response sees them.
-        sees = bool(plugin.phases & _WITH_TRAILERS)
-        self.response_trailers = callback("proxy_on_response_trailers") if sees else None
-        self.log = callback("proxy_on_log", phase="on_log")
-
-        def network(name: str) -> GuestFunction | None:
-            return callback(name) if plugin.network else None
-
-        self.new_connection = network("proxy_on_new_connection")
-        self.downstream_data = network("proxy_on_downstream_data")
-        self.downstream_close = network("proxy_on_downstream_connection_close")
-        self.upstream_data = network("proxy_on_upstream_data")
-        self.upstream_close = network("proxy_on_upstream_connection_close")
-        self.done = callback("proxy_on_done")
-        self.delete = callback("proxy_on_delete")
-        #: Those of root contexts, by the name that a `Delivery` has.
-        self.deliveries = {name: callback(name) for name in _DELIVERIES}
-        # The AssemblyScript SDKs know it by the name of an early draft.
-        self.deliveries["proxy_on_grpc_receive_trailing_metadata"] = callback(
-            "proxy_on_grpc_receive_trailing_metadata"
-        ) or callback("proxy_on_grpc_trailing_metadata")
-
-
-class Vm:
+class Vm(PluginLog):
     """One guest with its contexts. Belongs to one thread at a time."""
 
     __slots__ = (
@@ -132,24 +66,18 @@ class Vm:
         "_allocating",
         "_last_id",
         "_last_token",
-        "_printed",
-        "_printed_level",
         "callbacks",
         "calls",
-        "context",
         "contexts",
         "delivery",
         "guest",
         "last_status",
         "memory",
         "on_change",
-        "phase",
-        "plugin",
         "properties",
         "roots",
         "running",
         "services",
-        "unloading",
     )
 
     callbacks: Callbacks
@@ -157,16 +85,12 @@ class Vm:
     memory: Memory
 
     def __init__(self, plugin: Plugin, services: Services) -> None:
-        self.plugin = plugin
+        super().__init__(plugin)
         self.services = services
         self.contexts: dict[int, Context] = {}
         #: Root contexts by configuration.
         self.roots: dict[bytes, RootContext] = {}
-        #: The effective context, while the guest runs; and what it is running.
-        self.context: Context | None = None
-        self.phase = ""
         self.running = False
-        self.unloading = False
         self.properties: dict[Path, bytes] = {
             (b"plugin_name",): plugin.name.encode(),
             (b"plugin_root_id",): plugin.root_id.encode(),
@@ -187,9 +111,6 @@ class Vm:
         self._last_id = 0
         self._last_token = 0
         self._allocating = False
-        #: What the guest has printed of a line that it has not ended yet.
-        self._printed = b""
-        self._printed_level = LogLevel.INFO
 
     def attach(self, guest: Guest) -> None:
         """Take the instance whose imports were resolved by this VM's host calls."""
@@ -513,78 +434,3 @@ class Vm:
             return self.memory.read(address, size)
 
         return self.read_at_most(address, size, most) + b" [%d bytes more]" % (size - most)
-
-    def log_guest(self, level: LogLevel, text: bytes) -> None:
-        """Write what the guest said, if its plugin's log level lets it.
-
-        A second line of one message is indented, so that it can't pass for a message of its own.
-        """
-        if level >= self.plugin.log_level:
-            # What it says while it is unloaded concerns nobody but its author.
-            level = LogLevel.DEBUG if self.unloading else level
-            line = text.decode("utf-8", "replace").rstrip("\r\n").replace("\r", "")
-            self._write(level, line.replace("\n", "\n    "), guest=True)
-
-    def print(self, level: LogLevel, text: bytes) -> None:
-        """Gather what the guest prints, piece by piece, until a line or the call ends."""
-        if level is not self._printed_level and self._printed:
-            self._end_line()
-
-        self._printed_level = level
-        *lines, self._printed = (self._printed + text).split(b"\n")
-
-        for line in lines:
-            self.log_guest(level, line)
-
-        if len(self._printed) >= limits.MAX_LOG_BYTES:
-            self._end_line()
-
-    def _end_line(self) -> None:
-        line, self._printed = self._printed, b""
-        self.log_guest(self._printed_level, line)
-
-    def log(self, level: LogLevel, message: str) -> None:
-        """Write what the host has to say to the plugin's logger."""
-        self._write(level, message, guest=False)
-
-    def _write(self, level: LogLevel, message: str, *, guest: bool) -> None:
-        python_level = PYTHON_LEVELS[level]
-        logger = self.plugin.logger
-
-        if logger.isEnabledFor(python_level):
-            logger.log(python_level, "%s", message, extra=self._log_extra(guest=guest))
-
-    @property
-    def explains(self) -> bool:
-        """Whether anybody reads why: for reasons that take time to put into words."""
-        return self.plugin.logger.isEnabledFor(logging.DEBUG)
-
-    def log_refusal(self, call: str, reason: str) -> None:
-        """Say at debug level why a host call did not do what it was asked for, and answered OK."""
-        logger = self.plugin.logger
-
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%s: %s", call, reason, extra=self._log_extra(guest=False))
-
-    def refuse(
-        self, answer: _Answer, call: str, reason: str, level: LogLevel = LogLevel.DEBUG
-    ) -> _Answer:
-        """What to answer; the log says so in one line, and why."""
-        if self.plugin.logger.isEnabledFor(PYTHON_LEVELS[level]):
-            self._write(level, f"{call} -> {answer_name(answer)}: {reason}", guest=False)
-
-        return answer
-
-    def ignore(self, call: str, reason: str) -> Status:
-        """OK for what is not done, with a warning: an SDK would panic on any other status."""
-        self._write(LogLevel.WARN, f"{call}: ignored: {reason}", guest=False)
-        return _OK
-
-    def _log_extra(self, *, guest: bool) -> dict[str, object]:
-        return {
-            # Whether the plugin said it, or the host about it.
-            "guest": guest,
-            "plugin": self.plugin.name,
-            "phase": self.phase,
-            "context_id": self.context.id if self.context is not None else 0,
-        }

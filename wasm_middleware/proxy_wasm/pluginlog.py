@@ -1,0 +1,110 @@
+"""What is written to a plugin's logger: what the guest says, and what the host says about it.
+
+The guest's own lines are filtered by the plugin's `log_level`, and what it prints is put together
+to lines. The host says at debug level why it answered with another status than OK.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TypeVar
+
+from wasm_middleware import limits
+from wasm_middleware.abi.enums import Errno, LogLevel, Status, answer_name
+from wasm_middleware.proxy_wasm.context import Context
+from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
+
+#: The members of an enum take longer to look up than to return.
+_OK = Status.OK
+_Answer = TypeVar("_Answer", bound=Status | Errno)
+
+
+class PluginLog:
+    """The logger of one instance's plugin; `Vm` says what the guest is at."""
+
+    __slots__ = ("_printed", "_printed_level", "context", "phase", "plugin", "unloading")
+
+    def __init__(self, plugin: Plugin) -> None:
+        self.plugin = plugin
+        #: The effective context, while the guest runs; and what it is running.
+        self.context: Context | None = None
+        self.phase = ""
+        self.unloading = False
+        #: What the guest has printed of a line that it has not ended yet.
+        self._printed = b""
+        self._printed_level = LogLevel.INFO
+
+    def log_guest(self, level: LogLevel, text: bytes) -> None:
+        """Write what the guest said, if its plugin's log level lets it.
+
+        A second line of one message is indented, so that it can't pass for a message of its own.
+        """
+        if level >= self.plugin.log_level:
+            # What it says while it is unloaded concerns nobody but its author.
+            level = LogLevel.DEBUG if self.unloading else level
+            line = text.decode("utf-8", "replace").rstrip("\r\n").replace("\r", "")
+            self._write(level, line.replace("\n", "\n    "), guest=True)
+
+    def print(self, level: LogLevel, text: bytes) -> None:
+        """Gather what the guest prints, piece by piece, until a line or the call ends."""
+        if level is not self._printed_level and self._printed:
+            self._end_line()
+
+        self._printed_level = level
+        *lines, self._printed = (self._printed + text).split(b"\n")
+
+        for line in lines:
+            self.log_guest(level, line)
+
+        if len(self._printed) >= limits.MAX_LOG_BYTES:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        line, self._printed = self._printed, b""
+        self.log_guest(self._printed_level, line)
+
+    def log(self, level: LogLevel, message: str) -> None:
+        """Write what the host has to say to the plugin's logger."""
+        self._write(level, message, guest=False)
+
+    def _write(self, level: LogLevel, message: str, *, guest: bool) -> None:
+        python_level = PYTHON_LEVELS[level]
+        logger = self.plugin.logger
+
+        if logger.isEnabledFor(python_level):
+            logger.log(python_level, "%s", message, extra=self._log_extra(guest=guest))
+
+    @property
+    def explains(self) -> bool:
+        """Whether anybody reads why: for reasons that take time to put into words."""
+        return self.plugin.logger.isEnabledFor(logging.DEBUG)
+
+    def log_refusal(self, call: str, reason: str) -> None:
+        """Say at debug level why a host call did not do what it was asked for, and answered OK."""
+        logger = self.plugin.logger
+
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s: %s", call, reason, extra=self._log_extra(guest=False))
+
+    def refuse(
+        self, answer: _Answer, call: str, reason: str, level: LogLevel = LogLevel.DEBUG
+    ) -> _Answer:
+        """What to answer; the log says so in one line, and why."""
+        if self.plugin.logger.isEnabledFor(PYTHON_LEVELS[level]):
+            self._write(level, f"{call} -> {answer_name(answer)}: {reason}", guest=False)
+
+        return answer
+
+    def ignore(self, call: str, reason: str) -> Status:
+        """OK for what is not done, with a warning: an SDK would panic on any other status."""
+        self._write(LogLevel.WARN, f"{call}: ignored: {reason}", guest=False)
+        return _OK
+
+    def _log_extra(self, *, guest: bool) -> dict[str, object]:
+        return {
+            # Whether the plugin said it, or the host about it.
+            "guest": guest,
+            "plugin": self.plugin.name,
+            "phase": self.phase,
+            "context_id": self.context.id if self.context is not None else 0,
+        }
