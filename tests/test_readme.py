@@ -150,3 +150,23 @@ def test_python_shows_a_plugins_messages_once_logging_is_configured(
         pass
 
     assert any("add-header" in record.getMessage() for record in caplog.records)
+
+
+def test_the_explain_log_says_what_the_readme_shows(
+    first_screen: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(ROOT / "example_app/plugins/jwt-auth.wasm", first_screen)
+    file = next(block for block in blocks("yaml") if "log_level: trace" in block)
+    (first_screen / "plugins.yaml").write_text(file)
+    app = runpy.run_path(str(first_screen / "app.py"))["app"]
+
+    with TestClient(app) as client:
+        assert client.get("/public/hello").status_code == 401
+
+    said = [f"{record.name}: {record.getMessage()}" for record in caplog.records]
+    shown = blocks("text")[0].splitlines()
+    begin = next(index for index, line in enumerate(said) if "enter on_request_headers" in line)
+    # How many headers a client sends is its own affair.
+    assert [re.sub(r"\d+ headers", "", line) for line in said[begin : begin + len(shown)]] == [
+        re.sub(r"\d+ headers", "", line) for line in shown
+    ]

@@ -51,7 +51,6 @@ class Response:
         "_later",
         "_sending",
         "_trailers",
-        "_watched",
     )
 
     def __init__(self, exchange: Exchange) -> None:
@@ -70,9 +69,8 @@ class Response:
         #: The last of the body has come from the application, and has gone to the server.
         self._body_ended = False
         self._body_sent = False
-        #: What comes out is sent in order, by whoever finds it.
-        self._sending = Turn()
-        self._watched = False
+        #: While a pause is watched over, two may find what comes out: it is sent in order.
+        self._sending: Turn | None = None
 
     async def send(self, message: Message) -> None:
         """The application's `send`."""
@@ -117,7 +115,9 @@ class Response:
         self._trailers = message.get("trailers", False)
         self._bodiless = exchange.is_head or _has_no_body(status)
         ended = self._bodiless or (self._declared == b"0" and not self._trailers)
-        stream.may_add_trailers = exchange.can_send_trailers and not self._bodiless
+
+        if exchange.chain.wants_response_body:
+            stream.may_add_trailers = exchange.can_send_trailers and not self._bodiless
 
         async with exchange.turn:
             if not (stream.interrupted or exchange.over):
@@ -135,8 +135,7 @@ class Response:
         self._held = message
 
         if flow.passed and (ended or not self._may_lie(headers)):
-            async with self._sending:
-                await self._flush()
+            await self._flush()
 
     def _may_lie(self, headers: HeaderMap) -> bool:
         """Whether the length that is declared may not be the body's in the end."""
@@ -152,14 +151,12 @@ class Response:
         if not self._is_read(body):
             flow.bytes_seen += len(body)
 
-            async with self._sending:
-                await self._flush()
+            await self._flush()
 
-                if self._emptied and body:
-                    message = {**message, "body": b""}
+            if self._emptied and body:
+                message = {**message, "body": b""}
 
-                await self._send(message, last=not more)
-
+            await self._send(message, last=not more)
             return
 
         exchange.inbox.renew(flow)
@@ -171,8 +168,8 @@ class Response:
 
         if not (more or self._trailers):
             await exchange.settle(flow)
-        elif flow.paused_by is not None and not self._watched:
-            self._watched = True
+        elif flow.paused_by is not None and self._sending is None:
+            self._sending = Turn()
             exchange.watch(self._watch)
 
         if exchange.over or exchange.stream.interrupted:
@@ -192,22 +189,28 @@ class Response:
 
     async def _send_output(self, message: Message) -> None:
         """Send what plugins have let go of, like `message`, which may have brought it."""
-        flow = self._exchange.stream.response
+        if self._sending is None:
+            await self._take_and_send(message)
+            return
 
         async with self._sending:
-            body = flow.take_output()
-            # Behind the last of it may come trailers: then the flow has not ended with it.
-            last = flow.output_ended or (self._body_ended and flow.paused_by is None)
-            last = last and not self._body_sent
+            await self._take_and_send(message)
 
-            if body or last:
-                self._body_sent = last
-                await self._flush(body if last else None)
-                body = b"" if self._emptied else body
-                await self._send({**message, "body": body, "more_body": not last}, last=last)
+    async def _take_and_send(self, message: Message) -> None:
+        flow = self._exchange.stream.response
+        body = flow.take_output()
+        # Behind the last of it may come trailers: then the flow has not ended with it.
+        last = flow.output_ended or (self._body_ended and flow.paused_by is None)
+        last = last and not self._body_sent
 
-            if self._body_sent and flow.trailers_passed:
-                await self._send_trailers()
+        if body or last:
+            self._body_sent = last
+            await self._flush(body if last else None)
+            body = b"" if self._emptied else body
+            await self._send({**message, "body": body, "more_body": not last}, last=last)
+
+        if self._body_sent and flow.trailers_passed:
+            await self._send_trailers()
 
     async def _watch(self) -> None:
         """Send what a plugin lets go of while the application has nothing to send."""
@@ -226,7 +229,7 @@ class Response:
 
             await self._send_output({"type": "http.response.body"})
 
-        self._watched = False
+        self._sending = None
 
     async def _end(self, message: Message) -> None:
         """Trailers pass the plugins as headers do, when the last of them has come."""
@@ -249,8 +252,7 @@ class Response:
         if self._is_read(b""):
             await self._send_output({"type": "http.response.body"})
         else:
-            async with self._sending:
-                await self._send_trailers()
+            await self._send_trailers()
 
     async def _send_trailers(self) -> None:
         trailers = self._exchange.stream.response.trailers
@@ -279,9 +281,8 @@ class Response:
             case _:
                 last = False
 
-        async with self._sending:
-            await self._flush()
-            await self._send(message, last=last)
+        await self._flush()
+        await self._send(message, last=last)
 
     async def _send(self, message: Message, *, last: bool) -> None:
         exchange = self._exchange

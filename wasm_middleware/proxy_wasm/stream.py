@@ -114,8 +114,8 @@ class StreamContext(Context):
 
     @property
     def may_log(self) -> bool:
-        """Whether it may say what became of the request."""
-        return not self.left_out or not (self.plugin.fail_open or self.vm.guest.poisoned)
+        """Whether one that is left out may still say what became of the request."""
+        return not (self.plugin.fail_open or self.vm.guest.poisoned)
 
     async def _create(self) -> None:
         vm = self.vm
@@ -471,7 +471,11 @@ class Stream:
 
             # A plugin that only logs is first called here. One that has failed a request that was
             # then refused may still say so.
-            if callback is not None and not context.logged and context.may_log:
+            if (
+                callback is not None
+                and not context.logged
+                and (not context.left_out or context.may_log)
+            ):
                 context.logged = True
                 await context.call(callback, "on_log")
 

@@ -318,8 +318,13 @@ class Vm(PluginLog):
 
     def new_id(self) -> int:
         """A context id that is not in use; never 0, which stands for the VM."""
-        self._last_id = self._unused(self._last_id, self.contexts)
-        return self._last_id
+        context_id = self._last_id + 1
+
+        if context_id in self.contexts or context_id > _MAX_ID:
+            context_id = self._unused(self._last_id, self.contexts)
+
+        self._last_id = context_id
+        return context_id
 
     @staticmethod
     def _unused(last: int, used: Container[int]) -> int:

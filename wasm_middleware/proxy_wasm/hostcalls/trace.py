@@ -208,4 +208,8 @@ def _number(name: str, value: int) -> str:
     if kind is not None and 0 <= value < len(kind):
         return kind(value).name.lower()
 
+    # It is a number below 0 where there is none.
+    if name == "grpc_status":
+        value -= value >> 31 << 32
+
     return f"{name.strip('_')}={value}"
