@@ -84,13 +84,13 @@ def test_plugins_of_one_vm_id_share(make_guest: MakeGuest) -> None:
 def test_full_shared_data_takes_nothing_more(
     guest: Guest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is no mismatch: callers try again on that, for ever."""
+    """A limit that counts there must not count on what isn't."""
     monkeypatch.setattr(limits, "MAX_SHARED_DATA_KEYS", 1)
 
     assert put(guest, b"one", b"value") == Status.OK
-    assert put(guest, b"two", b"value") == Status.OK
+    assert put(guest, b"two", b"value") == Status.CAS_MISMATCH
     assert get(guest, b"two") is None
-    assert "proxy_set_shared_data: ignored: shared data holds 1 keys already" in caplog.text
+    assert "proxy_set_shared_data -> CAS_MISMATCH: shared data holds 1 keys already" in caplog.text
     assert put(guest, b"one", b"other") == Status.OK
     assert (get(guest, b"one") or (b"",))[0] == b"other"
 
@@ -98,7 +98,7 @@ def test_full_shared_data_takes_nothing_more(
 def test_a_key_that_is_too_long_is_never_there(guest: Guest) -> None:
     key = b"x" * (limits.MAX_KEY_BYTES + 1)
 
-    assert put(guest, key, b"value") == Status.OK
+    assert put(guest, key, b"value") == Status.CAS_MISMATCH
     assert (
         guest.ask(None, "proxy_get_shared_data", guest.text(key), OUT, OUT + 4, OUT + 8)
         == Status.NOT_FOUND

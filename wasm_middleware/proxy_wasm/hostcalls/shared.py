@@ -1,9 +1,9 @@
 """Host calls on what instances share: data, queues, metrics.
 
 Each has caps in `limits`. What goes beyond one is not kept, and the log says so; the answer is one
-that SDKs take. So a value that can't be stored answers OK and not CasMismatch, which callers answer
-by trying again, for ever; a queue that can't be registered is one that nobody knows; a metric that
-can't be defined takes values, and shows none.
+that SDKs take. So a value that can't be stored is a CasMismatch, the one answer that says so: a
+rate limit must not count on what is not there. A queue that can't be registered is one that nobody
+knows; a metric that can't be defined takes values, and shows none.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def proxy_set_shared_data(
 
     if key_size > limits.MAX_KEY_BYTES:
         vm.read_at_most(key, key_size, 0)
-        return vm.ignore(call, _TOO_LONG)
+        return vm.refuse(Status.CAS_MISMATCH, call, _TOO_LONG, LogLevel.ERROR)
 
     read = vm.memory.read
 
@@ -59,7 +59,7 @@ def proxy_set_shared_data(
             vm.plugin.vm_id, read(key, key_size), read(value, value_size), cas
         )
     except StoreFull as error:
-        return vm.ignore(call, str(error))
+        return vm.refuse(Status.CAS_MISMATCH, call, str(error), LogLevel.ERROR)
 
     return _OK if stored else vm.refuse(Status.CAS_MISMATCH, call, f"{cas} is not its number now")
 
