@@ -13,12 +13,12 @@ A local reply takes the place of the response: what the application still sends 
 client; the exchange raises `StreamAborted` through the application, and the server cuts the
 connection.
 
+While the application runs, a reply is sent by a task beside it, as soon as it is made: it may come
+of an answer that nobody asks for at that moment, and a call of the application's that finds it may
+be given up at any time. Whoever needs the reply to be sent waits for that one task.
+
 When the last message is with the server, or the exchange ends in any other way, the stream is
 finished. Calls into the core take turns: an application may receive and send at once.
-
-What a plugin makes of an answer to one of its calls comes while nobody asks for it. Whoever waits
-for the plugin is woken then; where nobody does, since the application is busy with its own affairs,
-a task in the background replies in its place.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from wasm_middleware.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from wasm_middleware.errors import AbiViolation, ConfigError, PluginLoadError, StreamAborted
 from wasm_middleware.proxy_wasm.flow import Flow
 from wasm_middleware.proxy_wasm.headers import HeaderMap
-from wasm_middleware.proxy_wasm.ports import Background
 from wasm_middleware.proxy_wasm.reply import LocalReply
 from wasm_middleware.proxy_wasm.stream import Stream
 from wasm_middleware.proxy_wasm.vm import Vm
 from wasm_middleware.runtime.chains import Chain, Link
+from wasm_middleware.services.background import Tasks
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -68,10 +68,11 @@ class Exchange:
 
     __slots__ = (
         "_app",
-        "_background",
+        "_beside",
         "_find_chain",
+        "_finished",
         "_receive",
-        "_replying",
+        "_replied",
         "_scope",
         "chain",
         "cut",
@@ -85,7 +86,6 @@ class Exchange:
     chain: Chain
     stream: Stream
     inbox: Inbox
-    _background: Background
 
     def __init__(
         self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, find_chain: FindChain
@@ -98,9 +98,12 @@ class Exchange:
         #: takes its place, or the client has gone.
         self.over = False
         #: What ends an exchange whose response can't be finished.
-        self.cut: StreamAborted | None = None
-        #: Set when the reply that the background sends has been sent.
-        self._replying: anyio.Event | None = None
+        self.cut: Exception | None = None
+        #: What runs beside the application, once something does.
+        self._beside: Tasks | None = None
+        #: There is a reply; set when it has been sent, or cut what there was.
+        self._replied: anyio.Event | None = None
+        self._finished = False
 
     @property
     def is_head(self) -> bool:
@@ -115,9 +118,8 @@ class Exchange:
         """Serve the request through a chain that is not empty."""
         scope = self._scope
         self.chain = chain
-        services = chain.links[0].plugin.services
-        self._background = services.background
-        self.stream = Stream(services.clock, functools.partial(describe, scope, chain.route))
+        clock = chain.links[0].plugin.services.clock
+        self.stream = Stream(clock, functools.partial(describe, scope, chain.route))
         self.inbox = Inbox(self._receive, self.stream, self.turn)
         self.stream.on_wake = self.inbox.wake
 
@@ -126,55 +128,78 @@ class Exchange:
 
             if new_scope is not None:
                 await self._run_app(new_scope)
+
+            await self.finish()
         except BaseException:
             with anyio.CancelScope(shield=True), anyio.move_on_after(_FINISH_TIMEOUT):
                 await self.finish()
 
             raise
-
-        if not self.stream.finished:
-            await self.finish()
+        finally:
+            if self._beside is not None:
+                await self._beside.aclose()
 
     async def finish(self) -> None:
         """Run the plugins' last callbacks; what has been run is not run again."""
         self.over = True
 
+        if self._finished:
+            return
+
         async with self.turn:
             await self.stream.finish()
 
+        self._finished = True
         # Whoever still watches over a pause has nothing to watch any more.
         self.inbox.wake()
 
     # While the application runs
 
+    def run_beside(self, function: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Run something beside the application; what it raises ends the exchange.
+
+        There it can't be raised: it is raised through the application, at its next message or when
+        it has returned.
+        """
+        if self._beside is None:
+            self._beside = Tasks()
+
+        self._beside.run(self._guarded, function)
+
+    async def _guarded(self, function: Callable[[], Coroutine[object, object, None]]) -> None:
+        try:
+            await function()
+        except Exception as error:
+            _LOG.debug("an exchange is to end: %r", error)
+            self.over, self.cut = True, self.cut or error
+
     def _woken(self) -> None:
         """Something has become of the stream, from inside of a call into the core or outside."""
-        if self.inbox.wake() or self.turn.busy or not self.stream.interrupted or self.over:
-            return
+        self.inbox.wake()
 
-        if self._replying is None:
-            self._replying = anyio.Event()
-            self._background.run(self._reply_from_outside, self._replying)
+        if self.stream.interrupted:
+            self._begin_reply()
 
-    async def _reply_from_outside(self, sent: anyio.Event) -> None:
+    def _begin_reply(self) -> None:
+        if self._replied is None and not self.over:
+            self._replied = anyio.Event()
+            self.run_beside(self._reply_beside)
+
+    async def _reply_beside(self) -> None:
+        assert self._replied is not None
+
         try:
-            await self.reply_or_cut()
+            await self._reply()
         finally:
-            sent.set()
+            self._replied.set()
 
-    async def reply_or_cut(self) -> None:
-        """Reply from a task that is not the application's: there a cut can't be raised.
+    async def reply(self) -> None:
+        """Wait until a reply that there is has been sent; raises what cuts the response instead."""
+        if self._replied is not None:
+            await self._replied.wait()
 
-        It is raised through the application, at its next message or when it has returned.
-        """
-        try:
-            await self.reply()
-        except StreamAborted as error:
-            _LOG.debug("a response is to be cut: %s", error)
-
-    def watch(self, function: Callable[[], Coroutine[object, object, None]]) -> None:
-        """Run something beside the application."""
-        self._background.run(function)
+        if self.cut is not None:
+            raise self.cut
 
     async def _run_app(self, scope: Scope) -> None:
         passed = scope.get(SCOPE_KEY)
@@ -185,8 +210,7 @@ class Exchange:
         try:
             await self._serve(scope)
         except Exception as error:
-            # A reply that nobody has sent yet is sent below.
-            if self.stream.reply is None or isinstance(error, StreamAborted):
+            if self.stream.reply is None or error is self.cut:
                 raise
 
             # Mostly ClientDisconnect: the application was told that its client is gone.
@@ -203,15 +227,8 @@ class Exchange:
                     if key in scope:
                         self._scope[key] = scope[key]
 
-        if self.stream.interrupted:
-            await self.reply()
-
-        if self._replying is not None:
-            await self._replying.wait()
-
         # An application that swallowed it must not make a cut response look complete.
-        if self.cut is not None:
-            raise self.cut
+        await self.reply()
 
     async def _serve(self, scope: Scope) -> None:
         """Call the application; its `receive` is the server's own where no plugin reads along."""
@@ -350,10 +367,8 @@ class Exchange:
         flow, inbox = self.stream.request, self.inbox
 
         while True:
-            if self.stream.interrupted:
+            if self.stream.interrupted or self.over:
                 await self.reply()
-
-            if self.over:
                 return {"type": "http.disconnect"}
 
             if flow.output:
@@ -411,15 +426,6 @@ class Exchange:
 
             await inbox.wait(flow)
 
-    async def reply(self) -> None:
-        """Answer in the place of an application that is running, or cut what it has started."""
-        if self.over:
-            return
-
-        # In whose call it happens to be due may be given up by the application.
-        with anyio.CancelScope(shield=True):
-            await self._reply()
-
     async def _reply(self) -> None:
         stream = self.stream
         body = b""
@@ -427,8 +433,7 @@ class Exchange:
 
         while stream.interrupted:
             if stream.aborted is not None:
-                self.cut = StreamAborted(str(stream.aborted))
-                raise self.cut
+                raise StreamAborted(str(stream.aborted))
 
             async with self.turn:
                 body = await stream.begin_reply(head=self.is_head)
@@ -447,5 +452,6 @@ class Exchange:
         start, end = reply_messages(self.stream, body, head=self.is_head)
         self.stream.committed = True
         await self.send(start)
+        self.stream.end()
         await self.send(end)
         await self.finish()

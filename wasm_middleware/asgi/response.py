@@ -9,8 +9,8 @@ Content-length is the host's affair: what a plugin makes of it does not count, e
 remove it. A plugin that changes the status to one without a body ends the body too.
 
 Trailers, where the server can send them (the `http.response.trailers` extension), pass the plugins
-behind the body. A plugin that holds the body back while the application has nothing to send is
-watched over by a task in the background, which sends what it lets go of.
+behind the body. A plugin that holds the body back is watched over by a task beside the application,
+which sends what it lets go of: the application may have nothing to send, or give up its wait.
 
 What has been let go goes to the server; when the last message has, the stream is finished, in the
 application's own task: the client has its answer, and background tasks run afterwards.
@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
+
+import anyio
 
 from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.asgi.scope import lowered
@@ -51,6 +53,7 @@ class Response:
         "_later",
         "_sending",
         "_trailers",
+        "_watched",
     )
 
     def __init__(self, exchange: Exchange) -> None:
@@ -69,7 +72,9 @@ class Response:
         #: The last of the body has come from the application, and has gone to the server.
         self._body_ended = False
         self._body_sent = False
-        #: While a pause is watched over, two may find what comes out: it is sent in order.
+        #: Set when a pause that is watched over has ended.
+        self._watched: anyio.Event | None = None
+        #: Once one was, two may find what comes out: it is sent in order.
         self._sending: Turn | None = None
 
     async def send(self, message: Message) -> None:
@@ -77,7 +82,7 @@ class Response:
         exchange = self._exchange
 
         if exchange.over or exchange.stream.interrupted:
-            await self._stop()
+            await exchange.reply()
             return
 
         match message["type"]:
@@ -89,16 +94,6 @@ class Response:
                 await self._end(message)
             case _:
                 await self._other(message)
-
-    async def _stop(self) -> None:
-        """Nothing more of the application's is sent: reply if that is due, or cut it."""
-        exchange = self._exchange
-
-        if exchange.stream.interrupted:
-            await exchange.reply()
-
-        if exchange.cut is not None:
-            raise exchange.cut
 
     async def _start(self, message: Message) -> None:
         exchange, stream = self._exchange, self._exchange.stream
@@ -129,7 +124,7 @@ class Response:
             await exchange.settle(flow)
 
         if exchange.over or stream.interrupted:
-            await self._stop()
+            await exchange.reply()
             return
 
         self._held = message
@@ -156,6 +151,7 @@ class Response:
             if self._emptied and body:
                 message = {**message, "body": b""}
 
+            self._body_sent = not more
             await self._send(message, last=not more)
             return
 
@@ -166,16 +162,13 @@ class Response:
                 # A memoryview, in Starlette; a guest's buffer is bytes.
                 await flow.feed(bytes(body), end_of_stream=not (more or self._trailers))
 
-        if not (more or self._trailers):
-            await exchange.settle(flow)
-        elif flow.paused_by is not None and self._sending is None:
-            self._sending = Turn()
-            exchange.watch(self._watch)
+        if flow.paused_by is not None:
+            self._watch_over()
 
-        if exchange.over or exchange.stream.interrupted:
-            await self._stop()
-        else:
-            await self._send_output(message)
+        if not (more or self._trailers):
+            await self._let_go()
+
+        await self._send_output(message)
 
     def _is_read(self, body: object) -> bool:
         """Whether plugins are to see it."""
@@ -197,7 +190,12 @@ class Response:
             await self._take_and_send(message)
 
     async def _take_and_send(self, message: Message) -> None:
-        flow = self._exchange.stream.response
+        exchange, flow = self._exchange, self._exchange.stream.response
+
+        if exchange.over or exchange.stream.interrupted:
+            await exchange.reply()
+            return
+
         body = flow.take_output()
         # Behind the last of it may come trailers: then the flow has not ended with it.
         last = flow.output_ended or (self._body_ended and flow.paused_by is None)
@@ -209,27 +207,35 @@ class Response:
             body = b"" if self._emptied else body
             await self._send({**message, "body": body, "more_body": not last}, last=last)
 
-        if self._body_sent and flow.trailers_passed:
+        if self._body_sent and self._trailers and flow.trailers_passed:
             await self._send_trailers()
 
+    def _watch_over(self) -> None:
+        """See to it that what plugins hold is sent when they let go of it."""
+        if self._watched is None or self._watched.is_set():
+            self._watched = anyio.Event()
+            self._sending = self._sending or Turn()
+            self._exchange.run_beside(self._watch)
+
     async def _watch(self) -> None:
-        """Send what a plugin lets go of while the application has nothing to send."""
         exchange, flow = self._exchange, self._exchange.stream.response
+        assert self._watched is not None
 
-        while flow.paused_by is not None:
-            await exchange.settle(flow)
+        try:
+            while flow.paused_by is not None:
+                await exchange.settle(flow)
 
-            if exchange.stream.interrupted:
-                await exchange.reply_or_cut()
-                return
+                if exchange.over or exchange.stream.finished or exchange.stream.interrupted:
+                    return
 
-            # At its end the application waits itself.
-            if exchange.over or exchange.stream.finished or self._body_ended:
-                return
+                await self._send_output({"type": "http.response.body"})
+        finally:
+            self._watched.set()
 
-            await self._send_output({"type": "http.response.body"})
-
-        self._sending = None
+    async def _let_go(self) -> None:
+        """Wait until nothing is held any more; the application may give up this wait."""
+        if self._watched is not None:
+            await self._watched.wait()
 
     async def _end(self, message: Message) -> None:
         """Trailers pass the plugins as headers do, when the last of them has come."""
@@ -243,16 +249,11 @@ class Response:
             if not (exchange.stream.interrupted or exchange.over):
                 await flow.end(HeaderMap(self._given_trailers))
 
-        await exchange.settle(flow)
+        if flow.paused_by is not None:
+            self._watch_over()
 
-        if exchange.over or exchange.stream.interrupted:
-            await self._stop()
-            return
-
-        if self._is_read(b""):
-            await self._send_output({"type": "http.response.body"})
-        else:
-            await self._send_trailers()
+        await self._let_go()
+        await self._send_output({"type": "http.response.body"})
 
     async def _send_trailers(self) -> None:
         trailers = self._exchange.stream.response.trailers
@@ -286,10 +287,14 @@ class Response:
 
     async def _send(self, message: Message, *, last: bool) -> None:
         exchange = self._exchange
-        await exchange.send(message)
 
-        if last and not self._trailers:
-            await exchange.finish()
+        if not last or self._trailers:
+            await exchange.send(message)
+            return
+
+        exchange.stream.end()
+        await exchange.send(message)
+        await exchange.finish()
 
     async def _flush(self, whole_body: bytes | None = None) -> None:
         """Send the start that was held back, with a true content-length or none."""

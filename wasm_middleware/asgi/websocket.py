@@ -60,16 +60,17 @@ class Handshake(Exchange):
         receive = self._receive if self.inbox.message is None else self.inbox.receive
         await self._app(scope, receive, self.send)
 
-    async def reply(self) -> None:
+    def _begin_reply(self) -> None:
         # Afterwards the connection is not HTTP's any more: there is nothing to answer, or to cut.
         if not self.stream.committed:
-            await super().reply()
+            super()._begin_reply()
 
     async def _send_reply(self, body: bytes) -> None:
         # The handshake is only there to be denied once it was received.
         await self.inbox.receive()
         start, end = reply_messages(self.stream, body, head=False)
         self.stream.committed = True
+        self.stream.end()
         await deny(self._scope, self.send, start, end)
         await self.finish()
 

@@ -395,7 +395,11 @@ class Stream:
             self.send_local_response(context, LocalReply(503, details="closed"))
 
     def _cut(self, context: StreamContext, reason: str) -> None:
-        self.aborted = GuestError(reason, plugin=context.plugin.name)
+        self._abort(GuestError(reason, plugin=context.plugin.name))
+
+    def _abort(self, error: GuestError) -> None:
+        """Too late for a reply: what has started can only be cut."""
+        self.aborted = error
         self.interrupted = True
         self.wake()
 
@@ -410,9 +414,7 @@ class Stream:
             return Action.CONTINUE
 
         if self.committed:
-            self.aborted = error
-            self.interrupted = True
-            self.wake()
+            self._abort(error)
         else:
             self._interrupt(LocalReply(503, details=error.kind))
 
@@ -437,8 +439,7 @@ class Stream:
         )
 
         if self.committed:
-            self.aborted = GuestBodyLimit("body_limit", plugin=plugin.name)
-            self.interrupted = True
+            self._abort(GuestBodyLimit("body_limit", plugin=plugin.name))
         else:
             self._interrupt(LocalReply(500 if response else 413, details="body_limit"))
 
@@ -457,14 +458,18 @@ class Stream:
         self.interrupted = True
         self.wake()
 
+    def end(self) -> None:
+        """The last of the response goes out: from now on nothing can be replied, held or cut."""
+        if not self.finished:
+            self.finished = True
+            self.ended_at = self.clock.monotonic()
+
     async def finish(self) -> None:
         """Run the last callbacks of every context, once.
 
         Cancelled, it may be called again and goes on where it was.
         """
-        if not self.finished:
-            self.finished = True
-            self.ended_at = self.clock.monotonic()
+        self.end()
 
         for context in self.contexts:
             callback = context.vm.callbacks.log
