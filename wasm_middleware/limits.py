@@ -74,8 +74,9 @@ MAX_CALL_BODY_BYTES: Final = 10 * MIB
 #: that a call may ask for, whose place among those under way nobody else gets meanwhile.
 DEFAULT_CALL_TIMEOUT: Final = 5.0
 MAX_CALL_TIMEOUT: Final = 3600.0
-#: Calls to one upstream at a time: each has a connection, and a process some 1,000 files.
-DEFAULT_CALLS_IN_FLIGHT: Final = 100
+#: Calls to one upstream at a time: Envoy's `max_requests` of a circuit breaker. Each has a
+#: connection, and where a process has fewer files than that, those that get none are answered 503.
+DEFAULT_CALLS_IN_FLIGHT: Final = 1024
 MAX_CALLS_IN_FLIGHT: Final = 10_000
 #: The body of an answer: an instance has to have room for it.
 DEFAULT_CALL_RESPONSE_BYTES: Final = MIB
@@ -89,6 +90,9 @@ MAX_GATHERED_MESSAGES: Final = 10_000
 MIN_TICK_PERIOD: Final = 0.010
 #: What a root context may have left to do when its plugin is unloaded (`proxy_done`).
 DONE_TIMEOUT: Final = 5.0
+#: How long what was cancelled may take to end when a service stops: it may be sending to a client
+#: that does not read. Servers and what supervises them kill a process after some 10 to 30 s.
+END_TIMEOUT: Final = 5.0
 
 # What all guests of one vm_id or one plugin share.
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import ClassVar
+
 import anyio
 import pytest
 from services.upstreams import Server as Upstream, answering, refusing
 
-from wasm_middleware import WasmPluginMiddleware
+from wasm_middleware import WasmPluginMiddleware, limits
 from wasm_middleware.abi.pairs import encode
 
-from .guests import PAUSE, BodyReader
+from .guests import CONTINUE, PAUSE, BodyReader
 from .harness import Server, Spy, http_scope
 
 pytestmark = pytest.mark.anyio
 
 RESPONSE_BODY, RESPONSE_HEADERS = 4, 6
+OK, BAD_ARGUMENT = 0, 2
 
 
 class Auth(BodyReader):
@@ -31,7 +35,7 @@ class Auth(BodyReader):
         ]
         texts = (*self.text(self.upstream), *self.text(encode(headers)), 0, 0, 0, 0)
         where = self.proxy_on_memory_allocate(4)
-        assert self.host.proxy_http_call(*texts, 1000, where) == 0
+        assert self.host.proxy_http_call(*texts, 10_000, where) == 0
         self.waiting[self.memory.read_u32(where)] = self.context
         return PAUSE
 
@@ -49,9 +53,9 @@ class Auth(BodyReader):
         return 1
 
 
-def serving(workshop, port, app, **settings):
+def serving(workshop, port, app, guest=Auth, **settings):
     """A service with the plugin, which starts at its first request."""
-    workshop.add(Auth)
+    workshop.add(guest)
     url = f"http://127.0.0.1:{port}"
     config = workshop.config(upstreams={"auth": {"url": url, **settings}})
 
@@ -115,8 +119,18 @@ async def test_many_requests_wait_at_once(workshop):
         served.append(dict(scope["headers"])[b"x-user"])
         await Spy()(scope, receive, send)
 
-    with answering(b"HTTP/1.1 200 OK", b"content-length: 4", body=b"anna") as upstream:
-        wrapped = serving(workshop, upstream.port, app, max_in_flight=200)
+    all_are_there = asyncio.Event()
+
+    async def check(connection):
+        while await upstream.read(connection):
+            if len(upstream.requests) == 200:
+                all_are_there.set()
+
+            await all_are_there.wait()
+            await connection.send(b"HTTP/1.1 200 OK", b"content-length: 4", body=b"anna")
+
+    with Upstream(check) as upstream:
+        wrapped = serving(workshop, upstream.port, app)
 
         async with anyio.create_task_group() as group:
             for _ in range(200):
@@ -163,3 +177,37 @@ def test_each_request_may_have_an_event_loop_of_its_own(workshop, backend):
             assert anyio.run(ask, wrapped, backend=backend).status == 200
             upstream.wait_until_all_are_closed()
             assert upstream.connections == number
+
+
+class Teller(Auth):
+    """Sends its question, and lets the request pass before there is an answer."""
+
+    answers: ClassVar[list[bytes]] = []
+
+    def request_headers(self, end):
+        super().request_headers(end)
+        return CONTINUE
+
+    def proxy_on_http_call_response(self, context, token, headers, size, trailers):
+        assert self.host.proxy_set_effective_context(self.waiting.pop(token)) in (OK, BAD_ARGUMENT)
+        self.answers.append(self.get(b":status", RESPONSE_HEADERS))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_event_loop_that_ends_answers_what_is_under_way(workshop, backend, monkeypatch):
+    monkeypatch.setattr(Teller, "answers", [])
+    monkeypatch.setattr(limits, "MAX_PENDING_CALLS", 1)
+
+    async def app(scope, receive, send):
+        while len(upstream.requests) < number:
+            await anyio.sleep(0.001)
+
+        await Spy()(scope, receive, send)
+
+    with answering(then="hang") as upstream:
+        wrapped = serving(workshop, upstream.port, app, guest=Teller)
+
+        for number in range(1, 4):
+            assert anyio.run(ask, wrapped, backend=backend).status == 200
+            upstream.wait_until_all_are_closed()
+            assert Teller.answers == [b"503"] * number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import anyio
@@ -135,6 +136,26 @@ async def test_an_asynchronous_failure_lets_the_plugin_go_on(workshop, caplog):
     assert app.header(b"x-result") == [b""]
     assert "gave no result: it failed" in caplog.text
     assert "ConnectionError: refused" in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_function_that_is_cancelled_lets_the_plugin_go_on(workshop, caplog):
+    """By what it waits for, and not by us."""
+
+    async def lookup(_arguments):
+        other = asyncio.get_running_loop().create_future()
+        other.cancel()
+        return await other
+
+    workshop.add(Waiter)
+    app = Spy()
+    functions = {"lookup": lookup}
+
+    with anyio.fail_after(5):
+        await Server(asking(b"lookup")).run(workshop.wrap(app, foreign_functions=functions))
+
+    assert app.header(b"x-result") == [b""]
+    assert "gave no result: it failed" in caplog.text
 
 
 async def test_a_function_ends_with_the_plugins(workshop):

@@ -6,7 +6,9 @@ import anyio
 import pytest
 
 from wasm_middleware.errors import StreamClosed
+from wasm_middleware.proxy_wasm.connection import Connection
 
+from .guests import CONTINUE
 from .sockets import (
     DOWNSTREAM,
     LOCAL,
@@ -337,3 +339,213 @@ async def test_a_server_that_fails_is_heard_of(workshop):
         await do(app, "continue", UPSTREAM)
 
     assert [str(error) for error in raised] == ["the client has gone"]
+
+
+# The client goes while what the application has left behind is held
+
+
+def held(ending):
+    """An application that leaves a message behind that a plugin holds, and ends."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "+held"})
+
+        if ending == "close":
+            await send({"type": "websocket.close", "code": 4000})
+
+    return app
+
+
+@pytest.mark.parametrize("ending", ["close", "return"])
+async def test_a_client_that_goes_is_not_held_for(workshop, ending):
+    add(workshop, Holder)
+    app = await workshop.load(workshop.wrap(held(ending)))
+
+    async with Client().running(app) as client:
+        assert client.got == ["accept"]
+        client.say(GOODBYE)
+
+    assert client.got == ["accept"]
+    assert workshop.phases("net")[-6:] == [
+        "downstream 0 end",
+        f"downstream_close {REMOTE}",
+        f"upstream_close {REMOTE}",
+        "done",
+        "log",
+        "delete",
+    ]
+
+
+@pytest.mark.parametrize("ending", ["close", "return"])
+async def test_what_a_client_still_says_is_shown_to_the_plugins_and_its_end_is_heard(
+    workshop, ending
+):
+    add(workshop, Holder)
+    app = await workshop.load(workshop.wrap(held(ending)))
+
+    async with Client().running(app) as client:
+        client.say(text("a"), text("+b"), text("c"), GOODBYE)
+
+    assert client.got == ["accept"]
+    assert [one for one in workshop.phases("net") if one.startswith("downstream ")] == [
+        "downstream 1",
+        "downstream 2",
+        "downstream 3",
+        "downstream 3 end",
+    ]
+
+
+@pytest.mark.parametrize("ending", ["close", "return"])
+async def test_what_a_client_still_says_may_let_go_of_what_is_held(workshop, ending):
+    class Acknowledged(Holder):
+        def downstream_data(self, data, end):
+            if data == b"ack":
+                self.resume(UPSTREAM)
+
+    add(workshop, Acknowledged)
+    app = await workshop.load(workshop.wrap(held(ending)))
+
+    async with Client().running(app) as client:
+        client.say(text("ack"))
+
+    assert client.got == ["accept", "+held", *([4000] if ending == "close" else [])]
+
+
+async def test_a_client_that_floods_a_closing_connection_fills_no_memory(workshop, monkeypatch):
+    """Its messages pass the plugins, and are kept for nobody."""
+    connections, kept = [], []
+
+    class Watched(Connection):
+        def __init__(self, stream):
+            super().__init__(stream)
+            connections.append(self)
+
+    monkeypatch.setattr("wasm_middleware.asgi.websocket.Connection", Watched)
+    add(workshop, Holder)
+    app = await workshop.load(workshop.wrap(held("return")))
+    client = Client()
+    receive = client.receive
+
+    async def watched():
+        message = await receive()
+        kept.extend(len(one.downstream.output) for one in connections)
+        return message
+
+    client.receive = watched
+
+    async with client.running(app):
+        client.say(*[text("x" * 100)] * 50, GOODBYE)
+
+    assert len(kept) == 52
+    assert max(kept) == 0
+
+
+class OneAtATime(Client):
+    """A server whose `receive` is not made for two."""
+
+    busy = False
+
+    async def receive(self):
+        assert not self.busy
+        self.busy = True
+
+        try:
+            return await super().receive()
+        finally:
+            self.busy = False
+
+
+class Listening:
+    """An application that closes in one of its parts and listens in another, `listening`."""
+
+    def __init__(self, listen):
+        self.listen = listen
+        self.received: list[object] = []
+        self.listening = anyio.CancelScope()
+        self.late = anyio.Event()
+
+    async def __call__(self, scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "+held"})
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listen, receive)
+            await anyio.wait_all_tasks_blocked()
+            await send({"type": "websocket.close", "code": 4000})
+
+    async def _listen(self, receive):
+        if self.listen == "late":
+            await self.late.wait()
+
+        with self.listening:
+            while (message := await receive())["type"] == "websocket.receive":
+                self.received.append(message["text"])
+
+            self.received.append(message["code"])
+
+
+@pytest.mark.parametrize("listen", ["early", "late"])
+async def test_an_application_that_listens_while_it_closes_hears_of_its_client_s_end(
+    workshop, listen
+):
+    add(workshop, Holder)
+    closes = Listening(listen)
+    app = await workshop.load(workshop.wrap(closes))
+
+    async with OneAtATime().running(app) as client:
+        closes.late.set()
+        await anyio.wait_all_tasks_blocked()
+        client.say(text("a"), GOODBYE)
+
+    assert closes.received[-1] == GOODBYE["code"]
+    assert client.got == ["accept"]
+
+
+async def test_an_application_that_no_longer_listens_while_it_closes_does_not_outlive_its_client(
+    workshop,
+):
+    add(workshop, Holder)
+    closes = Listening("early")
+    app = await workshop.load(workshop.wrap(closes))
+
+    async with OneAtATime().running(app) as client:
+        closes.listening.cancel()
+        await anyio.wait_all_tasks_blocked()
+        client.say(GOODBYE)
+
+    assert closes.received == []
+    assert client.got == ["accept"]
+
+
+async def test_a_message_is_shown_once_where_two_wait_to_show_it(workshop):
+    go = anyio.Event()
+
+    class Slow(Holder):
+        async def proxy_on_downstream_data(self, context, size, end):
+            super().proxy_on_downstream_data(context, size, end)
+
+            if size == 1:
+                await go.wait()
+
+            return CONTINUE
+
+    add(workshop, Slow)
+    closes = Listening("late")
+    app = await workshop.load(workshop.wrap(closes))
+
+    async with OneAtATime().running(app) as client:
+        client.say(text("a"))
+        await anyio.wait_all_tasks_blocked()
+        closes.late.set()
+        client.say(text("bb"))
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+        await anyio.wait_all_tasks_blocked()
+        client.say(GOODBYE)
+
+    shown = [one for one in workshop.phases("net") if one.startswith("downstream ")]
+    assert shown == ["downstream 1", "downstream 2", "downstream 0 end"]
+    assert closes.received[-1] == GOODBYE["code"]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.cli.conftest import ROOT, Run
 
@@ -117,6 +118,55 @@ def test_a_phase_that_can_never_run_is_warned_of(check: Run) -> None:
         "warning: plugins.yaml:2:40: plugins.0.phase: p is never called in on_log "
         "(its module exports no proxy_on_log)\n"
     )
+
+
+UPSTREAMS = """\
+plugins: []
+upstreams:
+  auth: http://127.0.0.1:9000
+  audit: {url: https://audit.internal, timeout: 250ms, max_in_flight: 7, response_limit: 2MB}
+  pay: {url: https://pay.internal:8443, ca_file: ca.pem}
+  near: unix:run/near.sock
+callouts:
+  allow_hosts: ["api.example:443", "a.example:80"]
+"""
+
+
+def test_what_plugins_may_call_is_listed(check: Run, folder: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(folder / "ca.pem"))
+    result = check(UPSTREAMS)
+    assert result.exit_code == 0, result.stderr
+    *listed, _ = result.stdout.split("plugins may call\n")[1].splitlines()
+    assert [" ".join(line.split()) for line in listed] == [
+        "auth http://127.0.0.1:9000 plain timeout 5s 1024 at a time answers up to 1MB",
+        "audit https://audit.internal:443 TLS, the system's CAs timeout 250ms 7 at a time"
+        " answers up to 2MB",
+        "pay https://pay.internal:8443 TLS, the CAs of ca.pem timeout 5s 1024 at a time"
+        " answers up to 1MB",
+        "near unix:run/near.sock plain timeout 5s 1024 at a time answers up to 1MB",
+        "a.example:80 http://a.example:80 plain timeout 5s 1024 at a time answers up to 1MB",
+        "api.example:443 https://api.example:443 TLS, the system's CAs timeout 5s 1024 at a time"
+        " answers up to 1MB",
+    ]
+
+
+def test_what_plugins_may_call_is_in_the_json_too(check: Run, folder: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(folder / "ca.pem"))
+    upstreams = json.loads(check(UPSTREAMS, "--format", "json").stdout)["upstreams"]
+    assert upstreams[1] == {
+        "name": "audit",
+        "url": "https://audit.internal:443",
+        "tls": "TLS, the system's CAs",
+        "timeout": "250ms",
+        "max_in_flight": 7,
+        "response_limit": "2MB",
+    }
+    assert [row["name"] for row in upstreams][4:] == ["a.example:80", "api.example:443"]
+
+
+def test_where_nothing_can_be_called_nothing_is_said_of_it(check: Run) -> None:
+    assert "plugins may call" not in check(GOOD).stdout
+    assert json.loads(check(GOOD, "--format", "json").stdout)["upstreams"] == []
 
 
 def test_what_is_odd_in_a_file_is_a_warning(check: Run) -> None:

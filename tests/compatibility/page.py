@@ -30,8 +30,21 @@ _HEAD = """\
 <!-- Made by `make docs` from the code and the tests: edits here are lost. -->
 
 Which of Proxy-Wasm there is, what it does in an ASGI application, and which tests show it. Of the
-{total} host calls and callbacks, {ok} are here in full; [what is not](#what-is-not-here) is due to
-ASGI or to the HTTP client.
+{total} host calls and callbacks {ok} count as ok, {partial} as partial and {not_here} as not here;
+[what is missing](#what-is-not-here) is due to ASGI or to the HTTP client, but for what stands
+inside of certificates.
+
+How they are counted: one row for each function that crosses the boundary, whatever the version.
+
+- *ok*: it does what the specification, or Envoy, has it do, and tests show it. Where it answers or
+  behaves in another way than in Envoy, as far as is known, that is among the
+  [differences](#differences-from-envoy).
+- *ok, trailers n/a (client)* counts as ok: {trailers} rows of calls to upstreams, which the HTTP
+  client makes without trailers. Whoever needs those has to count these rows as partial.
+- *partial*: a part of what Envoy gives is missing.
+- *not*: it never happens.
+
+Envoy's foreign functions are not counted here but [listed](#foreign-functions).
 
 - [What is not here](#what-is-not-here)
 - [Versions](#versions)
@@ -92,13 +105,16 @@ Each row is a decision, and the cases that show it: the same plugin, configurati
 through Envoy 1.40 and through this host (`tests/e2e/envoy`), and nothing else differs.
 """
 
+_READ = """\
+These no case shows; what Envoy does is read from its sources.
+"""
+
 
 def page() -> str:
     calls, backs = host_calls(), callbacks()
     every = [*calls, *backs]
-    ok = sum(row.status == "ok" for row in every)
     sections = [
-        ("", _HEAD.format(total=len(every), ok=ok)),
+        ("", _head(every)),
         ("What is not here", _gaps(every)),
         ("Versions", _VERSIONS, _versions()),
         ("SDKs and toolchains", _SDKS, _sdks()),
@@ -129,9 +145,19 @@ def page() -> str:
         ),
         ("Foreign functions", _FOREIGN, _foreign_functions()),
         ("WASI", _WASI, _wasi()),
-        ("Differences from Envoy", _ENVOY, _decisions()),
+        ("Differences from Envoy", _ENVOY, _decisions(), _READ, _differences()),
     ]
     return "\n".join(_section(*section) for section in sections)
+
+
+def _head(rows: Sequence[Row]) -> str:
+    return _HEAD.format(
+        total=len(rows),
+        ok=sum(row.counts_as_ok for row in rows),
+        partial=sum(row.status == "partial" for row in rows),
+        not_here=sum(row.status == "not" for row in rows),
+        trailers=sum(row.status == words.OK_WITHOUT_TRAILERS for row in rows),
+    )
 
 
 def _section(title: str, *parts: str) -> str:
@@ -281,5 +307,15 @@ def _decisions() -> str:
         (
             [f"`{decision.id}`", decision.reason, _codes(", ".join(sorted(decision.by_case())))]
             for decision in DECISIONS
+        ),
+    )
+
+
+def _differences() -> str:
+    return _table(
+        ["call", "here", "in Envoy", "why", "test"],
+        (
+            [f"`{item.calls}`", item.here, item.envoy, item.why, _proofs([item.proof])]
+            for item in words.DIFFERENCES
         ),
     )

@@ -22,15 +22,21 @@ class Gap:
 _METADATA = Gap(
     "not", "ASGI", "METADATA frames of HTTP/2, an extension of Envoy's: ASGI has no such message"
 )
-_TRAILERS = Gap(
-    "partial",
-    "the HTTP client",
-    "trailers of the request are left out, and the response comes without: `httpcore2` has none",
-)
+#: `ok` but for something that the HTTP client does not give.
+OK_WITHOUT_TRAILERS: Final = "ok, trailers n/a (client)"
+_SENT = "trailers of the request are left out: `httpcore2` sends none"
+_RECEIVED = "the number of trailers is always 0: `httpcore2` drops those that come"
 
 GAPS: Final = {
-    "proxy_http_call": _TRAILERS,
-    "proxy_dispatch_http_call": _TRAILERS,
+    "proxy_http_call": Gap(OK_WITHOUT_TRAILERS, "the HTTP client", _SENT),
+    "proxy_dispatch_http_call": Gap(OK_WITHOUT_TRAILERS, "the HTTP client", _SENT),
+    "proxy_on_http_call_response": Gap(OK_WITHOUT_TRAILERS, "the HTTP client", _RECEIVED),
+    "proxy_get_property": Gap(
+        "partial",
+        "ASGI; names in certificates: here",
+        "nothing of an upstream, of a cluster, of Envoy's own node and metadata, and little of "
+        "certificates: [all of them by name](#properties)",
+    ),
     "proxy_on_request_trailers": Gap(
         "not", "ASGI", "a server has no message to hand over the trailers of a request"
     ),
@@ -61,16 +67,18 @@ HOST_CALLS: Final = {
     "connection.",
     "proxy_continue_request": "Lets a paused request go on.",
     "proxy_continue_response": "Lets a paused response go on.",
-    "proxy_clear_route_cache": "Does nothing.",
+    "proxy_clear_route_cache": "Does nothing: there is no cache. The application's router sees "
+    "the request as the plugins have left it.",
     "proxy_send_local_response": "Answers the request in the application's place.",
     "proxy_get_configuration": "The configuration.",
-    "proxy_get_property": "One of the properties below, or what a plugin has set.",
+    "proxy_get_property": "One of [the properties](#properties) below, or what a plugin has set.",
     "proxy_set_property": "Sets a property.",
     "proxy_http_call": "Makes an HTTP request to one of the file's `upstreams`, or to a host that "
     "`callouts` allows.",
     "proxy_dispatch_http_call": "The older name of `proxy_http_call`.",
     "proxy_set_shared_data": "Stores a value for all plugins of the same `vm_id`.",
-    "proxy_get_shared_data": "A value with its compare-and-swap number.",
+    "proxy_get_shared_data": "A value with its compare-and-swap number. Data, queues and metrics "
+    "are of one process, as in Envoy; a server with several workers has several.",
     "proxy_register_shared_queue": "The id of a queue, made if need be; its `proxy_on_queue_ready` "
     "is called from now on.",
     "proxy_resolve_shared_queue": "The id of a queue that somebody registered.",
@@ -78,10 +86,13 @@ HOST_CALLS: Final = {
     "proxy_dequeue_shared_queue": "Takes the oldest message; Empty where there is none.",
     "proxy_define_metric": "The id of a counter, gauge or histogram of the plugin's.",
     "proxy_record_metric": "Sets a gauge, adds to a counter, observes in a histogram.",
-    "proxy_increment_metric": "Adds to a counter or a gauge.",
-    "proxy_get_metric": "The present value.",
-    "proxy_call_foreign_function": "Calls a function of the application's, or one of those below. "
-    "One that is asynchronous answers through `proxy_on_foreign_function`.",
+    "proxy_increment_metric": "Adds to a counter or a gauge; see "
+    "[the differences](#differences-from-envoy).",
+    "proxy_get_metric": "The present value; see [the differences](#differences-from-envoy).",
+    "proxy_call_foreign_function": "Calls a function of the application's, or one of "
+    "[those of Envoy's](#foreign-functions) that are here. `expr_create`, `expr_evaluate` and "
+    "`expr_delete` are not (NotFound): they need an interpreter of CEL. A function that is "
+    "asynchronous answers with an id, and later through `proxy_on_foreign_function`.",
     "pthread_equal": "Compares two numbers.",
     "emscripten_notify_memory_growth": "Does nothing.",
 }
@@ -110,15 +121,20 @@ CALLBACKS: Final = {
     "Envoy). The next period begins when a tick has returned.",
     "proxy_on_new_connection": "With `type: network`: a websocket has begun.",
     "proxy_on_downstream_data": "With `type: network`: a message of the client's. A paused one "
-    "waits, with those behind it.",
+    "waits, with those behind it. Once more with `end_of_stream` when the client has closed or "
+    "gone, but not when the application or a plugin closes.",
     "proxy_on_downstream_connection_close": "With `type: network`: the client has closed, or the "
     "connection has ended.",
-    "proxy_on_upstream_data": "With `type: network`: a message of the application's.",
+    "proxy_on_upstream_data": "With `type: network`: a message of the application's. "
+    "Once more with `end_of_stream` when the application has closed or returned, but not when the "
+    "client or a plugin closes, or the application fails.",
     "proxy_on_upstream_connection_close": "With `type: network`: the application has closed, or "
     "the connection has ended.",
     "proxy_on_request_headers": "Called before the application, with the number of headers, "
     "pseudo-headers included. 0.1.0 has no third parameter.",
-    "proxy_on_request_body": "Called for each part of the body that the application asks for.",
+    "proxy_on_request_body": "Called for each part of the body that the application reads, when it "
+    "reads it; for a body that it never reads, not at all (`bodies-nobody-reads` in "
+    "[the differences](#differences-from-envoy)).",
     "proxy_on_request_trailers": "Never called.",
     "proxy_on_request_metadata": "Never called.",
     "proxy_on_response_headers": "Called when the application starts its response; local replies "
@@ -128,7 +144,7 @@ CALLBACKS: Final = {
     "the application, or another plugin, sends some.",
     "proxy_on_response_metadata": "Never called.",
     "proxy_on_http_call_response": "Called once for each call, on the root context. One without an "
-    "answer has `:status` 503 or 504 and a text, as in Envoy.",
+    "answer has `:status` 502, 503 or 504 and a text, as in Envoy.",
     "proxy_on_grpc_receive_initial_metadata": "Called when a stream's answer begins.",
     "proxy_on_grpc_receive": "Called for each message of a stream, and for the one of a call.",
     "proxy_on_grpc_receive_trailing_metadata": "Called before the close of a stream.",
@@ -136,7 +152,10 @@ CALLBACKS: Final = {
     "kept: called in place of `proxy_on_grpc_receive_trailing_metadata`.",
     "proxy_on_grpc_close": "Called at the end of a stream, and of a call that failed.",
     "proxy_on_queue_ready": "Called for each message, on the last that registered the queue.",
-    "proxy_on_foreign_function": "Called with the result of an asynchronous foreign function.",
+    "proxy_on_foreign_function": "Called with the id and the result of an asynchronous foreign "
+    "function, on the root context: whoever called it has to keep which context that was, and to "
+    "make it effective (`proxy_set_effective_context`). No SDK does that for it, as Rust's and "
+    "Go's do for HTTP calls.",
 }
 
 WASI_CALLS: Final = {
@@ -175,7 +194,7 @@ PROPERTIES: Final = {
     "request.total_size": ("int", ""),
     "response.code": ("int", ""),
     "response.code_details": ("string", "`via_upstream`, or what came with the local reply"),
-    "response.flags": ("int", "always 0"),
+    "response.flags": ("int", "always 0: they are Envoy's own"),
     "response.grpc_status": ("int", "the header `grpc-status`"),
     "response.headers": ("map", "as `request.headers`"),
     "response.headers_bytes": ("int", ""),
@@ -205,16 +224,35 @@ PLUGIN_PROPERTIES: Final = {
     "listener_direction": ("int", "inbound (1)"),
     "xds.listener_direction": ("int", "inbound (1)"),
 }
-#: What Envoy has and nobody here can know.
+_PEER = "dns_san_peer_certificate uri_san_peer_certificate peer_certificate"
+_LOCAL = "subject_local_certificate dns_san_local_certificate uri_san_local_certificate"
+
+
+def _under(prefix: str, *names: str) -> str:
+    return ", ".join(f"{prefix}.{name}" for part in names for name in part.split())
+
+
+#: Those of Envoy's (1.40, "Attributes") that are not here, by the reason.
 NO_PROPERTIES: Final = {
-    "upstream.*": "the upstream is the application, in this process",
-    "cluster_name, cluster_metadata, xds.cluster_*": "the same",
-    "node, xds.node": "there is no Envoy that would have one",
-    "listener_metadata, route_metadata, xds.*_metadata": "the same",
-    "xds.virtual_host_*, xds.filter_chain_name": "the same",
+    _under(
+        "upstream",
+        "address port local_address num_endpoints locality tls_version",
+        "subject_peer_certificate sha256_peer_certificate_digest",
+        _PEER,
+        _LOCAL,
+        "transport_failure_reason request_attempt_count cx_pool_ready_duration",
+    ): "the upstream is the application, in this process",
+    "response.backend_latency, upstream_filter_state": "the same",
+    "cluster_name, cluster_metadata, upstream_host_metadata": "the same",
+    "xds.cluster_name, xds.cluster_metadata": "the same",
+    "xds.upstream_host_metadata, xds.upstream_host_locality_metadata": "the same",
+    "node, xds.node": "Envoy's description of itself; here there is none",
+    "listener_metadata, route_metadata": "metadata of Envoy's configuration; here there is none",
+    "xds.listener_metadata, xds.route_metadata, xds.virtual_host_metadata": "the same",
+    "xds.virtual_host_name, xds.filter_chain_name": "the same",
     "connection.requested_server_name": "ASGI's `tls` extension does not tell it",
-    "connection.*_san_*, connection.subject_local_certificate": "the `tls` extension does not tell "
-    "them",
+    _under("connection", _PEER, _LOCAL): "where a server has the `tls` extension, it hands over "
+    "both certificates; they are not taken apart here",
     "connection.termination_details": "a server does not tell an application why it has closed",
 }
 
@@ -346,3 +384,105 @@ VERSIONS: Final = {
     "0.2.1": "`proxy_get_log_level`",
     "0.2.100": "as 0.2.1: the marker of Higress's SDK",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One from Envoy that no case of the comparison shows: it is read from Envoy's sources."""
+
+    calls: str
+    here: str
+    envoy: str
+    why: str
+    #: From `tests/` on.
+    proof: str
+
+
+_SHARED = "proxy_wasm/test_shared.py::test_"
+DIFFERENCES: Final = (
+    Difference(
+        "proxy_increment_metric",
+        "a counter that is to go down stays, with OK and a warning; 0 is added, with OK",
+        "BadArgument for both",
+        "Go's SDK panics on any status but OK",
+        f"{_SHARED}a_counter_adds_what_is_recorded_and_incremented",
+    ),
+    Difference(
+        "proxy_get_metric",
+        "0 for a histogram, with OK and a warning",
+        "BadArgument",
+        "the same: its histograms have a `Value()`",
+        f"{_SHARED}a_histogram_takes_values_and_gives_none",
+    ),
+    Difference(
+        "proxy_define_metric",
+        "the same name and type are one id",
+        "a new id for the same metric",
+        "it is one metric",
+        f"{_SHARED}metrics_have_ids_of_their_own_by_name_and_type",
+    ),
+    Difference(
+        "proxy_define_metric",
+        "beyond the caps OK, with a warning, and an id that keeps nothing",
+        "no caps",
+        "a plugin must not fill the process's memory, and both SDKs panic where it is refused",
+        f"{_SHARED}a_metric_that_is_not_kept_takes_what_it_is_given",
+    ),
+    Difference(
+        "proxy_get_header_map_size",
+        "the size of the serialized pairs",
+        "the sizes of names and values",
+        "the specification",
+        "proxy_wasm/test_header_calls.py::test_the_size_is_that_of_the_serialized_pairs",
+    ),
+    Difference(
+        "proxy_set_buffer_bytes",
+        "OK, with a warning, for what can't be written, or not now",
+        "BadArgument, or NotFound",
+        "Rust's SDK panics on any status but OK",
+        "proxy_wasm/test_buffers.py::test_set_ignores_what_is_read_only",
+    ),
+    Difference(
+        "proxy_enqueue_shared_queue",
+        "NotFound, with the reason in the log, where the queue is full",
+        "no caps",
+        "a plugin must not fill the process's memory; the SDKs know NotFound",
+        f"{_SHARED}a_full_queue_takes_no_more",
+    ),
+    Difference(
+        "proxy_continue_stream",
+        "a pause that nothing ends for `pause_timeout` ends by the plugin's `failure_policy`",
+        "it lasts as long as the stream's own timeouts let it",
+        "an application has no such timeouts",
+        "proxy_wasm/test_failures.py::"
+        "test_a_pause_that_expires_under_fail_closed_is_a_503_that_says_what_it_waited_for",
+    ),
+    Difference(
+        "proxy_continue_stream",
+        "the upstream direction of a connection goes on as the downstream one does",
+        "Unimplemented",
+        "the specification",
+        "proxy_wasm/test_connection.py::test_a_resume_within_the_callback_wins",
+    ),
+    Difference(
+        "proxy_close_stream",
+        "a request ends with a 503",
+        "the stream is reset",
+        "ASGI can't reset one before its response has begun",
+        "proxy_wasm/test_reply_contents.py::test_closing_a_stream_is_a_bare_503",
+    ),
+    Difference(
+        "proxy_done",
+        "OK, with a warning, where nothing waits for it",
+        "NotFound",
+        "Rust's SDK panics on that",
+        "proxy_wasm/test_contexts.py::test_done_is_ignored_where_nothing_waits_for_it",
+    ),
+    Difference(
+        "proxy_on_tick",
+        "one instance of the plugin ticks, or each with `ticks: each`",
+        "each ticks",
+        "what a plugin fetches or reports is mostly for all of its instances",
+        "runtime/test_ticks.py::test_one_instance_ticks_or_each",
+    ),
+)

@@ -26,7 +26,7 @@ def test_a_url_alone_has_the_documented_defaults(load: Load) -> None:
     settings = upstream(load, "http://127.0.0.1:9000")
     assert settings.url == Address("http", "127.0.0.1", 9000)
     assert settings.timeout == 5.0
-    assert settings.max_in_flight == 100
+    assert settings.max_in_flight == 1024
     assert settings.response_limit == MIB
     assert settings.ca_file is None
 
@@ -245,6 +245,44 @@ def test_a_wrong_key_is_explained(line: str, message: str, mistakes: Mistakes) -
     assert "\n".join(mistakes(f"plugins: []\n{line}\n")) == f"plugins.yaml:2:{message}"
 
 
+PLUGIN = "plugins:\n  - name: a\n    path: a.wasm\n    %s: x\n"
+ROUTE = "plugins: []\nroutes:\n  - path: /x\n    %s: x\n"
+TOP = "plugins: []\n%s: {a: http://a}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint"),
+    [
+        (TOP, "upstream", "did you mean upstreams?"),
+        (TOP, "callout", "did you mean callouts?"),
+        (ROUTE, "upstreams", "did you mean upstream?"),
+        (ROUTE, "upsteam", "did you mean upstream?"),
+        (PLUGIN, "upstream", "did you mean upstreams, beside plugins?"),
+        (PLUGIN, "upstreams", "did you mean upstreams, beside plugins?"),
+        (PLUGIN, "upsteams", "did you mean upstreams, beside plugins?"),
+        (PLUGIN, "callouts", "did you mean callouts, beside plugins?"),
+        (PLUGIN, "routes", "did you mean routes, beside plugins?"),
+        (ROUTE, "callouts", "did you mean callouts, beside plugins?"),
+        (
+            "plugins: []\ndefaults: {%s: x}\n",
+            "upstreams",
+            "did you mean upstreams, beside plugins?",
+        ),
+        (
+            "plugins: []\ncallouts: {%s: x}\n",
+            "upstreams",
+            "did you mean upstreams, beside plugins?",
+        ),
+    ],
+)
+def test_a_key_that_stands_in_the_wrong_place_or_is_misspelt_is_understood(
+    text: str, key: str, hint: str, mistakes: Mistakes, folder: Path
+) -> None:
+    (folder / "a.wasm").write_bytes(b"\0asm\1\0\0\0")
+    [found] = mistakes(text % key)
+    assert found.endswith(f"{key}: unknown key ({hint})")
+
+
 def test_a_ca_file_is_looked_at(mistakes: Mistakes, load: Load, folder: Path) -> None:
     text = "plugins: []\nupstreams: {up: {url: https://a, ca_file: ca.pem}}\n"
     where = "plugins.yaml:2:43: upstreams.up.ca_file:"
@@ -318,6 +356,6 @@ def test_defaults_are_shown_as_they_are_written() -> None:
     fields = SCHEMA["definitions"]["UpstreamSettings"]["properties"]  # type: ignore[index]
     assert {name: fields[name]["default"] for name in fields if "default" in fields[name]} == {
         "timeout": "5s",
-        "max_in_flight": 100,
+        "max_in_flight": 1024,
         "response_limit": "1MB",
     }

@@ -217,3 +217,24 @@ def test_a_data_segment_beyond_the_memory_is_a_guest_error(wasmtime_engine: Engi
 def test_a_module_that_begins_beyond_its_limit_is_a_memory_error(wasmtime_engine: Engine) -> None:
     with pytest.raises(GuestMemoryLimit, match="262,144 bytes"):
         make(wasmtime_engine, '(module (memory (export "memory") 5))')
+
+
+# Interrupted
+
+
+def test_a_call_that_is_interrupted_while_it_begins_leaves_no_busy_instance(
+    wasmtime_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal's handler may raise before the guest is entered. It is lost, and says so."""
+
+    def interrupted(_ticks: int) -> None:
+        raise KeyboardInterrupt
+
+    instance = make(wasmtime_engine, '(module (func (export "f")))')
+    monkeypatch.setattr(instance, "_set_deadline", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        enter(instance)
+
+    assert instance.poisoned
+    assert not instance._entered  # type: ignore[attr-defined]

@@ -93,6 +93,92 @@ def test_a_host_stands_for_the_authority(guest: Guest) -> None:
     assert http_of(guest).calls[0].headers[2] == (b":authority", b"auth.internal")
 
 
+def target(
+    method: bytes = b"GET", path: bytes = b"/", authority: bytes = b"a"
+) -> list[tuple[bytes, bytes]]:
+    return [(b":method", method), (b":path", path), (b":authority", authority)]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        target(path=b"/a/../b/%7e;x?q=%41&r=[]|"),
+        target(path=b"//other"),
+        target(method=b"OPTIONS", path=b"*"),
+        target(method=b"pOsT"),
+        target(method=b"M-SEARCH"),
+        target(authority=b"auth.internal:8080"),
+        target(authority=b"[::1]:8080"),
+        target(authority=b"auth_service"),
+        # Plugins of meshes give the name of the upstream.
+        target(authority=b"outbound|80||httpbin.org"),
+        [*target(), (b":scheme", b"https")],
+    ],
+)
+def test_what_http_has_goes_out(guest: Guest, headers: list[tuple[bytes, bytes]]) -> None:
+    assert dispatch(guest, root_of(guest), headers=headers) == Status.OK
+    assert http_of(guest).calls[0].headers == tuple(headers)
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        *(
+            (target(path=path), ":path does not begin with a /")
+            for path in (b"hidden", b"*", b"http://other/hidden", b"?a=hidden", b" /hidden")
+        ),
+        (target(method=b"OPTIONS", path=b"**"), ":path does not begin with a /"),
+        *(
+            (target(path=path), ":path holds a space, a control character or what is not ASCII")
+            for path in (b"/hidden b", b"/a HTTP/1.1", b"/a\tb", b"/a\x7f", "/ä".encode())
+        ),
+        *(
+            (target(method=method), ":method is not the name of a method")
+            for method in (b"G T", b"GET /other HTTP/1.1", b"GET\t", b"G:T", "Ä".encode())
+        ),
+        (target(method=b"CONNECT"), "a call can't be a CONNECT"),
+        *(
+            (target(authority=authority), ":authority is not a host and a port")
+            for authority in (
+                b"a b",
+                b" ",
+                b"a\tb",
+                b"a\x01",
+                b"user@a",
+                b"user:hidden@a:80",
+                b"a/b",
+                b"a?b",
+                b"a#b",
+                b"a\\b",
+                b"a,b",
+                "ä".encode(),
+            )
+        ),
+        ([*target(), (b":path", b"/other")], "it has :path twice"),
+        ([*target(), (b":path", b"/")], "it has :path twice"),
+        ([*target(), (b":Method", b"POST")], "it has :method twice"),
+        ([*target(), (b"Host", b"other")], "it has :authority twice"),
+        ([*target(), (b":authority", b"")], "it has :authority twice"),
+        ([*target(), (b":scheme", b"http"), (b":scheme", b"https")], "it has :scheme twice"),
+        ([*target(), (b":status", b"200")], "it has a :status"),
+    ],
+)
+def test_what_another_server_could_take_for_something_else_is_refused(
+    guest: Guest,
+    caplog: pytest.LogCaptureFixture,
+    headers: list[tuple[bytes, bytes]],
+    said: str,
+) -> None:
+    with caplog.at_level(logging.DEBUG, LOGGER.name):
+        assert dispatch(guest, root_of(guest), headers=headers) == Status.BAD_ARGUMENT
+
+    assert not http_of(guest).calls
+    assert not guest.vm.calls
+    assert f"proxy_http_call -> BAD_ARGUMENT: {said}" in caplog.text
+    # A path or an authority may hold a secret.
+    assert "hidden" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
 
 from wasm_middleware.abi.enums import Status
+from wasm_middleware.engines.protocol import Engine
+from wasm_middleware.errors import PluginLoadError
 from wasm_middleware.proxy_wasm.delivery import Delivery
+from wasm_middleware.proxy_wasm.plugin import Plugin
+from wasm_middleware.proxy_wasm.ports import Services
 from wasm_middleware.services.memory import MemoryQueues
 
 from .harness import (
+    LOGGER,
     OUT,
     FakeBackground,
     Guest,
@@ -23,6 +30,7 @@ from .harness import (
     run,
     trap,
 )
+from .scripted import guest_module
 
 TICK = Delivery("proxy_on_tick")
 
@@ -125,6 +133,108 @@ def test_a_route_of_its_own_registers_for_its_own_root(make_guest: MakeGuest) ->
     assert ready(guest) == [(second.id, queue)]
 
 
+def test_a_new_consumer_is_told_of_each_message_that_waits(make_guest: MakeGuest) -> None:
+    first, second = make_guest(), make_guest()
+    queue = register(first)
+
+    for value in (b"one", b"two", b"three"):
+        first.ask(root_of(first), "proxy_enqueue_shared_queue", queue, first.text(value))
+
+    background_of(first).run_all()
+    register(second)
+    assert ready(second) == []
+    background_of(first).run_all()
+
+    assert ready(second) == [(root_of(second).id, queue)] * 3
+    assert len(ready(first)) == 3
+
+
+def test_a_backlog_is_told_one_by_one_so_that_others_get_their_turn(make_guest: MakeGuest) -> None:
+    first, second = make_guest(), make_guest()
+    queue = register(first)
+
+    for _ in range(100):
+        first.ask(root_of(first), "proxy_enqueue_shared_queue", queue, first.text(b""))
+
+    background_of(first).waiting.clear()
+
+    for _ in range(5):
+        register(second)
+        register(first)
+
+    assert len(background_of(first).waiting) == 10
+
+
+def test_the_consumer_that_takes_the_place_of_a_failed_one_is_told(make_guest: MakeGuest) -> None:
+    failing = make_guest()
+    queue = register(failing)
+    failing.on("proxy_on_queue_ready", trap())
+
+    for value in (b"one", b"two"):
+        failing.ask(root_of(failing), "proxy_enqueue_shared_queue", queue, failing.text(value))
+
+    background_of(failing).run_all()
+    assert failing.vm.guest.poisoned
+    new = make_guest()
+    taken = call("proxy_dequeue_shared_queue", queue, OUT, OUT + 4)
+    new.on("proxy_on_queue_ready", taken)
+    assert register(new) == queue
+    background_of(new).run_all()
+
+    assert new.result(taken) == Status.OK
+    assert len(ready(new)) == 2
+    assert new.services.queues.dequeue(queue) is None
+
+
+def test_a_root_that_is_done_is_told_no_more(make_guest: MakeGuest) -> None:
+    before, guest = make_guest(), make_guest()
+    queue = register(before)
+    register(guest)
+    run(guest.vm.end_roots())
+    before.ask(root_of(before), "proxy_enqueue_shared_queue", queue, before.text(b"one"))
+    background_of(before).run_all()
+
+    assert ready(guest) == []
+    assert len(ready(before)) == 1
+
+
+@pytest.mark.parametrize("how", ["closed", "failed", "never started"])
+def test_a_consumer_whose_instance_is_gone_is_forgotten(
+    engine: Engine, services: Services, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """A queue that nobody fills would keep the instance with all its memory for ever."""
+    # A line that is kept keeps the error, and that the frames it came through.
+    caplog.set_level(logging.CRITICAL, "wasm_middleware")
+    plugin = Plugin(name="tested", logger=LOGGER, timeout=None)
+    guest = Guest(guest_module(engine), plugin, services)
+    name, size = guest.text(b"jobs")
+    guest.on(
+        "proxy_on_configure",
+        call("proxy_register_shared_queue", name, size, OUT),
+        returns=how != "never started",
+    )
+
+    if how == "never started":
+        with pytest.raises(PluginLoadError):
+            guest.start()
+    else:
+        guest.start()
+
+    assert services.queues.resolve("", b"jobs") == 1
+
+    if how == "failed":
+        guest.on("proxy_on_tick", trap())
+        run(guest.vm.deliver(root_of(guest), TICK))
+        guest.instance.close()  # the VM itself is not told again
+    else:
+        guest.vm.close()
+
+    gone = weakref.ref(guest.vm)
+    del guest
+    gc.collect()
+    assert gone() is None
+
+
 def test_a_consumer_may_dequeue_and_fill_again(guest: Guest) -> None:
     queue = register(guest)
     taken = call("proxy_dequeue_shared_queue", queue, OUT, OUT + 4)
@@ -145,7 +255,7 @@ def test_nobody_is_told_of_a_queue_without_consumers() -> None:
     queues.register("", b"jobs", lambda queue: told.append(queue) is None)
     queues.enqueue(queue, b"two")
 
-    assert told == [queue]
+    assert told == [queue] * 2
     assert [queues.dequeue(queue) for _ in range(3)] == [b"one", b"two", None]
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 
 import pytest
 
 from wasm_middleware import limits
-from wasm_middleware.engines.protocol import Engine
-from wasm_middleware.errors import GuestError, GuestMemoryLimit, GuestTimeout, GuestTrap
+from wasm_middleware.engines.null import NullGuest, NullModule
+from wasm_middleware.engines.protocol import Engine, InstanceLimits
+from wasm_middleware.errors import GuestError, GuestMemoryLimit, GuestTimeout, GuestTrap, HostBug
+from wasm_middleware.limits import DEFAULT_MEMORY_LIMIT
 from wasm_middleware.proxy_wasm import hostcalls
+from wasm_middleware.proxy_wasm.hostcalls import resolve
+from wasm_middleware.proxy_wasm.plugin import Plugin
 from wasm_middleware.proxy_wasm.stream import Stream
+from wasm_middleware.proxy_wasm.vm import Vm
 
 from .harness import (
+    INFO,
     LOGGER,
     OUT,
     RESPONSE,
@@ -23,14 +32,69 @@ from .harness import (
     call,
     expire,
     grow,
+    held_in_headers,
     new_stream,
     respond,
+    root_of,
     run,
     send_body,
+    services,
     spin,
     trap,
 )
 from .scripted import MEMORY_PAGES, PAGE
+
+
+class Suspends(NullGuest):
+    """Holds requests back, and has a tick that an engine suspends."""
+
+    def proxy_on_request_headers(self, _context: int, _count: int, _ended: int) -> int:
+        return 1
+
+    async def proxy_on_tick(self, _context: int) -> None:
+        await Suspension()
+
+
+class Suspension:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+def suspending() -> tuple[Vm, Stream, Coroutine[object, object, int]]:
+    """A VM, a stream that it holds, and a call of its guest's that has begun and is suspended."""
+    vm = Vm(Plugin(name="tested", logger=LOGGER), services())
+    allowed = InstanceLimits(DEFAULT_MEMORY_LIMIT, 1)
+    instance = NullModule(Suspends).instantiate(partial(resolve, vm), allowed, None)
+    vm.attach(instance)
+    run(vm.start())
+    stream = Stream(vm.services.clock, lambda: INFO)
+    stream.add(vm, b"")
+    begin(stream)
+    tick = instance.function("proxy_on_tick")
+    assert tick is not None
+    suspended = vm.enter(vm.roots[b""], tick, "on_tick", 1)
+    suspended.send(None)
+    return vm, stream, suspended
+
+
+def watch(guest: Guest) -> list[str]:
+    """What whoever looks at an instance finds when it is told of a change."""
+    told: list[str] = []
+    guest.vm.on_change = lambda: told.append("poisoned" if guest.vm.guest.poisoned else "sound")
+    return told
+
+
+def close_guest(guest: Guest, look: Callable[[list[str]], object]) -> None:
+    """Let `look` see all callbacks so far when its memory is about to go."""
+    close = guest.instance.close
+
+    def last_look() -> None:
+        look(guest.called)
+        guest.instance.close = close  # type: ignore[method-assign]
+        close()
+
+    guest.instance.close = last_look  # type: ignore[method-assign]
+
 
 REQUEST_PHASES = ["request_headers", "request_body"]
 PHASES = [*REQUEST_PHASES, "response_headers", "response_body"]
@@ -238,6 +302,147 @@ def test_a_bug_in_a_host_call_is_a_trap_for_the_plugin(
 
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert "please report" in caplog.text
+
+
+def test_an_instance_in_which_a_host_call_failed_is_poisoned(
+    make_guest: MakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the engine says that it is not: what waits for it has been told that it is."""
+
+    async def busy(*_arguments: int) -> int:
+        raise HostBug("busy")
+
+    guest = make_guest()
+
+    with pytest.raises(GuestTrap):
+        run(guest.vm.enter(None, busy, "on_tick"))
+
+    assert guest.vm.guest.poisoned
+
+
+# Interrupted
+
+INTERRUPTIONS = [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit]
+
+
+@pytest.mark.parametrize("kind", INTERRUPTIONS)
+def test_an_interrupted_host_call_costs_the_instance(
+    make_guest: MakeGuest, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    """A signal's handler raises in whatever is running."""
+
+    def interrupted(*_arguments: int) -> int:
+        raise kind
+
+    monkeypatch.setitem(hostcalls.IMPLEMENTED, "proxy_get_log_level", interrupted)  # type: ignore[arg-type]
+    guest = make_guest()
+    guest.ask(root_of(guest), "proxy_set_tick_period_milliseconds", 250)
+    held = held_in_headers(guest).stream
+    told = watch(guest)
+
+    with pytest.raises(kind):
+        guest.ask(root_of(guest), "proxy_get_log_level", OUT)
+
+    assert guest.vm.guest.poisoned
+    assert held.reply is not None
+    assert (held.reply.status, held.reply.details) == (503, "trap")
+    assert root_of(guest).tick_period == 0
+    assert told == ["poisoned"]
+
+    with pytest.raises(GuestTrap, match="failed in another call"):
+        guest.enter(None, "proxy_on_foreign_function")
+
+
+@pytest.mark.parametrize("how", ["cancelled", "dropped"])
+def test_a_suspended_call_that_is_never_resumed_costs_the_instance(how: str) -> None:
+    """As by an engine that suspends calls which take long."""
+    vm, stream, suspended = suspending()
+    assert stream.paused_by is not None
+
+    if how == "dropped":
+        suspended.close()
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            suspended.throw(asyncio.CancelledError())
+
+    assert vm.guest.poisoned
+    assert not vm.running
+    assert stream.reply is not None
+    assert stream.reply.status == 503
+
+
+def test_a_call_that_is_cancelled_before_it_has_begun_costs_nothing(guest: Guest) -> None:
+    held = held_in_headers(guest).stream
+
+    async def not_its_turn(*_arguments: int) -> int:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        run(guest.vm.enter(None, not_its_turn, "on_tick"))
+
+    assert not guest.vm.guest.poisoned
+    assert not held.interrupted
+    assert guest.enter(None, "proxy_on_foreign_function") == 0
+
+
+# Unloaded
+
+
+@pytest.mark.parametrize("fail_open", [False, True])
+def test_streams_that_an_unloaded_instance_holds_get_the_policy_at_once(
+    make_guest: MakeGuest, caplog: pytest.LogCaptureFixture, fail_open: bool
+) -> None:
+    guest = make_guest(fail_open=fail_open)
+    stream = held_in_headers(guest).stream
+    found: list[bool] = []
+    stream.on_wake = lambda: found.append(guest.vm.guest.poisoned)
+    run(guest.vm.end_roots())
+    guest.vm.close()
+    run(stream.proceed())
+
+    assert found == [False]  # told before it was freed
+    assert "its instance was unloaded" in caplog.text
+    assert stream.request.passed is fail_open
+    assert (stream.reply is not None) is not fail_open
+
+
+def test_an_unloaded_instance_is_never_entered_again(guest: Guest) -> None:
+    stream = held_in_headers(guest).stream
+    seen: list[list[str]] = []
+    close_guest(guest, seen.append)
+    guest.vm.close()
+    run(stream.begin_reply(head=False))
+    run(stream.finish())
+
+    with pytest.raises(GuestTrap, match="its instance was unloaded"):
+        run(guest.vm.enter(None, guest.vm.callbacks.deliveries["proxy_on_tick"], "on_tick"))  # type: ignore[arg-type]
+
+    assert seen[0][-1] == "on_request_headers"
+    assert stream.reply is not None
+
+
+def test_closing_twice_tells_once(guest: Guest, caplog: pytest.LogCaptureFixture) -> None:
+    stream = held_in_headers(guest).stream
+    guest.vm.close()
+    run(stream.begin_reply(head=False))
+    assert not stream.interrupted
+    guest.vm.close()
+
+    assert not stream.interrupted
+    assert caplog.text.count("its instance was unloaded") == 1
+
+
+def test_closing_one_that_has_failed_tells_nobody_again(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = held_in_headers(guest).stream
+    poisoned(guest)
+    assert stream.interrupted
+    run(stream.begin_reply(head=False))
+    guest.vm.close()
+
+    assert not stream.interrupted
+    assert "unloaded" not in caplog.text
 
 
 # Pauses that never end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Callable
@@ -153,6 +154,36 @@ def test_a_function_that_fails_tells_its_owner(
     assert "no database" in caplog.text
     # It costs its call, and not the guest.
     assert ask(guest, b"reverse", b"ab", context) == Status.OK
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+def test_a_function_ends_neither_the_server_nor_a_request(
+    guest: Guest,
+    functions: dict[str, ForeignFunction],
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+) -> None:
+    def ends(_arguments: bytes) -> bytes:
+        raise error
+
+    functions["ends"] = ends
+
+    assert ask(guest, b"ends") == Status.INTERNAL_FAILURE
+    assert "the foreign function 'ends', called in on_tick, failed" in caplog.text
+    assert type(error).__name__ in caplog.text
+    assert ask(guest, b"reverse", b"ab") == Status.OK
+
+
+def test_ctrl_c_in_a_function_goes_through(
+    guest: Guest, functions: dict[str, ForeignFunction]
+) -> None:
+    def interrupted(_arguments: bytes) -> bytes:
+        raise KeyboardInterrupt
+
+    functions["interrupted"] = interrupted
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(guest, b"interrupted")
 
 
 @pytest.mark.parametrize(
@@ -343,6 +374,61 @@ def test_a_failure_comes_as_no_bytes_and_a_status(
     assert (guest.u32(MORE), guest.got(MORE + 4)) == (code, message.encode())
     assert "proxy_on_foreign_function: 'fails' gave no result: " + message in caplog.text
     assert logged in caplog.text
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(3)])
+def test_a_function_that_was_cancelled_by_others_has_failed(
+    guest: Guest,
+    functions: dict[str, ForeignFunction],
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+) -> None:
+    async def ends(_arguments: bytes) -> bytes:
+        raise error
+
+    functions["ends"] = ends
+    on_answer(guest)
+    ask(guest, b"ends", b"", root_of(guest))
+    background(guest).run_all()
+
+    assert [arguments[2] for arguments in guest.arguments_of(CALLBACK)] == [0]
+    assert (guest.u32(MORE), guest.got(MORE + 4)) == (Status.INTERNAL_FAILURE, b"it failed")
+    assert guest.vm.calls == {}
+    assert "the foreign function 'ends', called in on_tick, failed" in caplog.text
+
+
+def test_a_function_that_was_cancelled_by_us_is_not_answered(
+    guest: Guest, functions: dict[str, ForeignFunction], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def unloaded(_arguments: bytes) -> bytes:
+        guest.vm.calls.clear()
+        raise asyncio.CancelledError
+
+    functions["unloaded"] = unloaded
+    ask(guest, b"unloaded", b"", root_of(guest))
+
+    # Whoever has cancelled it waits for that.
+    with pytest.raises(asyncio.CancelledError):
+        background(guest).run_all()
+
+    assert guest.arguments_of(CALLBACK) == []
+    assert caplog.records == []
+
+
+def test_ctrl_c_in_an_asynchronous_function_goes_through_and_leaves_nothing(
+    guest: Guest, functions: dict[str, ForeignFunction]
+) -> None:
+    async def interrupted(_arguments: bytes) -> bytes:
+        raise KeyboardInterrupt
+
+    functions["interrupted"] = interrupted
+    ask(guest, b"interrupted", b"", root_of(guest))
+
+    with pytest.raises(KeyboardInterrupt):
+        background(guest).run_all()
+
+    assert guest.arguments_of(CALLBACK) == []
+    assert guest.vm.calls == {}
 
 
 def test_a_later_success_has_a_status_too(

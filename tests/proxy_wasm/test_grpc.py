@@ -105,6 +105,12 @@ def test_a_call_goes_out_as_the_plugin_made_it(guest: Guest) -> None:
     )
 
 
+@pytest.mark.parametrize("service", [b"Auth", b"prefix/auth.v1.Auth", b"...a", b"a_b-c~1"])
+def test_a_service_may_have_a_path_before_it(guest: Guest, service: bytes) -> None:
+    assert dispatch(guest, root_of(guest), service=service) == Status.OK
+    assert grpc_of(guest).streams[0].call.service == service.decode()
+
+
 def test_a_call_may_have_an_empty_message_and_leave_the_timeout_to_the_upstream(
     guest: Guest,
 ) -> None:
@@ -174,6 +180,14 @@ def test_the_trace_of_the_request_goes_along(guest: Guest) -> None:
         ({"service": b""}, "'' is not the name of a service or method"),
         ({"service": b"a b"}, "'a b' is not the name of a service or method"),
         ({"service": b"x" * 5000}, "is not the name of a service or method"),
+        *(
+            ({"service": service}, "is not the name of a service or method")
+            for service in (b"/a.B", b"a.B/", b"a//B", b"..", b"../a.B", b"a/../B", b"a/.", b"/")
+        ),
+        *(
+            ({"method": method}, "is not the name of a service or method")
+            for method in (b".", b"..", b"", b"Check\r\n", b"Check\n")
+        ),
         ({"method": b"Check/More"}, "'Check/More' is not the name of a service or method"),
         ({"method": b"Check?a=b"}, "'Check?a=b' is not the name of a service or method"),
         ({"method": "Prüfe".encode()}, "'Prüfe' is not the name of a service or method"),

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import struct
+from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
-from wasm_middleware import limits
+from wasm_middleware import WasmPluginMiddleware, limits
 from wasm_middleware.abi.enums import LogLevel, Status
 
-from .harness import LOGGER, OUT, Guest, MakeGuest, begin, call, new_stream
+from .harness import LOGGER, OUT, Guest, MakeGuest, Step, begin, call, new_stream, run, trap
+
+ROOT = Path(__file__).parents[2]
 
 LEVELS = ["Level 5", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
@@ -107,3 +113,90 @@ def test_a_long_line_is_cut_and_says_so(guest: Guest, caplog: pytest.LogCaptureF
         log(guest, 2, b"x" * (limits.MAX_LOG_BYTES + 7))
 
     assert caplog.records[0].message == "x" * limits.MAX_LOG_BYTES + " [7 bytes more]"
+
+
+# What it says while it is unloaded
+
+
+@pytest.mark.parametrize(("level", "name"), [(2, "INFO"), (3, "WARNING"), (4, "ERROR")])
+@pytest.mark.parametrize("callback", ["proxy_on_done", "proxy_on_delete"])
+def test_what_a_root_says_at_its_end_keeps_its_level(
+    guest: Guest, caplog: pytest.LogCaptureFixture, callback: str, level: int, name: str
+) -> None:
+    """A plugin that can't flush says so exactly then."""
+    guest.on(callback, call("proxy_log", level, guest.text(b"2 events are lost")), returns=1)
+
+    with caplog.at_level(1, LOGGER.name):
+        guest.shut_down()
+
+    assert [(record.levelname, record.message) for record in said(caplog)] == [
+        (name, "2 events are lost")
+    ]
+
+
+def printed(guest: Guest, text: bytes) -> Step:
+    """Writing a line to standard error."""
+    vector, _ = guest.text(struct.pack("<2I", *guest.text(text + b"\n")))
+    return call("fd_write", 2, vector, 1, OUT)
+
+
+def test_a_failure_at_the_end_leaves_what_was_said_before(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = printed(guest, b"abort: it can't flush in assembly/index.ts(3:1)")
+    guest.on("proxy_on_done", line, call("proxy_log", 4, guest.text(b"lost")), trap())
+
+    with caplog.at_level(1, LOGGER.name):
+        guest.shut_down()
+
+    assert [(record.levelname, record.message) for record in said(caplog)] == [
+        ("ERROR", "abort: it can't flush in assembly/index.ts(3:1)"),
+        ("ERROR", "lost"),
+    ]
+    [unloaded] = [record for record in caplog.records if "while it was unloaded" in record.message]
+    assert unloaded.levelname == "INFO"
+
+
+NO_SUCH_ROOT = b"abort: Key does not exist in ~lib/map.ts(105:17)"
+
+
+def test_an_sdk_that_knows_no_roots_at_their_end_is_no_error(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest.on("proxy_on_done", printed(guest, NO_SUCH_ROOT), call("proc_exit", 255))
+
+    with caplog.at_level(1, LOGGER.name):
+        guest.shut_down()
+
+    assert [(record.levelname, record.message) for record in said(caplog)] == [
+        ("DEBUG", NO_SUCH_ROOT.decode())
+    ]
+    assert max(record.levelno for record in caplog.records) == logging.INFO
+
+
+def test_anywhere_else_the_same_words_are_an_error(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    for callback in ("proxy_on_request_headers", "proxy_on_done"):
+        guest.on(callback, printed(guest, NO_SUCH_ROOT), returns=0)
+
+    stream = new_stream(guest)
+
+    with caplog.at_level(1, LOGGER.name):
+        begin(stream)
+        run(stream.finish())
+
+    assert [record.levelname for record in said(caplog)] == ["ERROR", "ERROR"]
+
+
+def test_a_plugin_of_that_sdk_is_unloaded_without_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plugin = {"name": "json", "path": str(ROOT / "example_app/plugins/json-validator.wasm")}
+    app = WasmPluginMiddleware(Starlette(), config={"plugins": [plugin]})
+
+    with caplog.at_level(logging.INFO), TestClient(app):
+        pass
+
+    assert "failed while it was unloaded: it ended itself with exit code 255" in caplog.text
+    assert max(record.levelno for record in caplog.records) == logging.INFO

@@ -405,6 +405,45 @@ def test_no_plugin_tells_another_who_it_is(guest: Guest, context: StreamContext)
     assert get(guest, context, b"plugin_name") == b"tested"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"plugin_name",
+        b"plugin_root_id",
+        b"plugin_vm_id",
+        b"listener_direction",
+        b"xds\0listener_direction",
+    ],
+)
+def test_no_plugin_changes_what_it_is(guest: Guest, context: StreamContext, name: bytes) -> None:
+    [root] = guest.vm.roots.values()
+    before = get(guest, root, name)
+    statuses = [put(guest, setter, name, b"forged") for setter in (root, context)]
+
+    assert statuses == [Status.OK] * 2
+    assert before is not None
+    assert [get(guest, reader, name) for reader in (root, context)] == [before] * 2
+
+
+@pytest.mark.parametrize("setter", ["root", "stream"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"request\0headers\0accept", b"text/html"),
+        (b"request\0headers\0x-user", None),
+        (b"response\0headers\0x-user", None),
+        (b"response\0trailers\0x-user", None),
+    ],
+)
+def test_no_plugin_tells_another_what_a_header_says(
+    guest: Guest, context: StreamContext, setter: str, name: bytes, value: bytes | None
+) -> None:
+    [root] = guest.vm.roots.values()
+
+    assert put(guest, root if setter == "root" else context, name, b"forged") == Status.OK
+    assert get(guest, context, name) == value
+
+
 def test_a_trailing_nul_makes_no_other_path(guest: Guest, context: StreamContext) -> None:
     put(guest, context, b"my\0path\0", b"value")
 
@@ -466,6 +505,41 @@ def test_what_a_root_context_set_all_its_streams_see(guest: Guest) -> None:
     begin(stream)
 
     assert get(guest, stream.contexts[0], b"shared\0value") == b"1"
+
+
+def test_what_a_stream_set_goes_before_what_a_root_context_set(
+    guest: Guest, context: StreamContext
+) -> None:
+    [root] = guest.vm.roots.values()
+    put(guest, root, b"user", b"nobody")
+    assert get(guest, context, b"user") == b"nobody"
+    put(guest, context, b"user", b"ada")
+    put(guest, root, b"user", b"anybody")
+
+    assert get(guest, context, b"user") == b"ada"
+    assert get(guest, context, b"filter_state\0wasm.user") == b"ada"
+    assert get(guest, root, b"user") == b"anybody"
+
+
+def test_what_another_root_context_set_is_its_own(guest: Guest, context: StreamContext) -> None:
+    """A route with a configuration of its own."""
+    other = run(guest.vm.add_root(b"another configuration"))
+    put(guest, other, b"shared\0value", b"1")
+
+    assert get(guest, other, b"shared\0value") == b"1"
+    assert get(guest, context, b"shared\0value") is None
+
+
+def test_the_properties_of_a_root_context_have_a_cap(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_STREAM_PROPERTIES", 2)
+    [root] = guest.vm.roots.values()
+
+    for name in (b"a", b"b", b"c"):
+        put(guest, root, name, b"x")
+
+    assert [get(guest, root, name) for name in (b"a", b"b", b"c")] == [b"x", b"x", None]
 
 
 @pytest.mark.parametrize(

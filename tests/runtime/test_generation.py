@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 import anyio
 import pytest
 from asgi.guests import Guest
 
+from wasm_middleware import limits
 from wasm_middleware.config import load_settings
 from wasm_middleware.engines.null import NullEngine
-from wasm_middleware.errors import ConfigError
+from wasm_middleware.errors import ConfigError, HostBug
 from wasm_middleware.runtime.generation import load_generation
 from wasm_middleware.runtime.registry import Registry, config_key
 
@@ -58,6 +61,140 @@ async def test_what_can_not_be_loaded_closes_what_was(workshop):
 
     assert engine.closed
     assert workshop.phases("good")[-1] == "delete"
+
+
+class Stuck(Engine):
+    """Can't be closed."""
+
+    def close(self):
+        super().close()
+        raise OSError("the engine is stuck")
+
+
+def break_plugin(generation, name, error):
+    """Let it fail, or hang, before it has ended anything."""
+
+    async def close():
+        if error is None:
+            await anyio.sleep_forever()
+
+        raise error
+
+    generation.plugins[name].close = close
+
+
+def failures(caplog):
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_plugin_that_can_not_be_closed_leaves_nothing_else_open(workshop, caplog):
+    for name in "abc":
+        workshop.add(Guest, name=name)
+
+    engine = Stuck(workshop.modules)
+    generation = await load_generation(load_settings(workshop.config()), engine)
+    [vm] = generation.plugins["b"].vms
+    background = generation.plugins["b"].services.background
+    break_plugin(generation, "b", KeyError("a bug"))
+
+    with pytest.raises(HostBug, match="the engine is stuck") as raised:
+        await generation.close()
+
+    assert "plugin 'b' could not be ended: KeyError('a bug')" in str(raised.value)
+    assert workshop.phases("a")[-1] == workshop.phases("c")[-1] == "delete"
+    assert vm.guest.poisoned
+    assert engine.closed
+    assert "KeyError: 'a bug'" in caplog.text
+    assert "OSError: the engine is stuck" in caplog.text
+    ran = []
+
+    async def run():
+        ran.append("ran")
+
+    # The services have ended: nothing begins any more.
+    background.run(run)
+    await anyio.wait_all_tasks_blocked()
+    assert ran == []
+
+
+async def test_a_plugin_that_hangs_is_left_after_a_while(workshop, caplog, monkeypatch):
+    monkeypatch.setattr(limits, "DONE_TIMEOUT", 0.02)
+    monkeypatch.setattr(limits, "END_TIMEOUT", 0.02)
+
+    for name in "abc":
+        workshop.add(Guest, name=name)
+
+    engine = Engine(workshop.modules)
+    generation = await load_generation(load_settings(workshop.config()), engine)
+    vms = {name: generation.plugins[name].vms[0] for name in "ab"}
+    break_plugin(generation, "a", None)
+    break_plugin(generation, "b", None)
+
+    with anyio.fail_after(5):
+        await generation.close()
+
+    assert sorted(record.getMessage() for record in failures(caplog)) == [
+        "plugin 'a' has not ended within 0.04 s",
+        "plugin 'b' has not ended within 0.04 s",
+    ]
+    assert workshop.phases("c")[-1] == "delete"
+    assert [vm.guest.poisoned for vm in vms.values()] == [True, True]
+    assert engine.closed
+
+
+async def test_plugins_end_side_by_side(workshop):
+    """Each may have something left to do; a server does not wait for the sum of it."""
+    both = anyio.Event()
+
+    class Meets(Guest):
+        async def proxy_on_done(self, context):
+            self.enter(context, "done")
+
+            if len([event for event in self.events if event.endswith("done")]) == 2:
+                both.set()
+
+            await both.wait()
+            return 1
+
+    workshop.add(Meets, name="a")
+    workshop.add(Meets, name="b")
+    generation = await load_generation(load_settings(workshop.config()), workshop.engine())
+
+    with anyio.fail_after(5):
+        await generation.close()
+
+    assert workshop.phases("a") == workshop.phases("b") == ["root", "done", "delete"]
+
+
+async def test_a_close_that_is_cancelled_closes_all_the_same(workshop):
+    class Slow(Guest):
+        async def proxy_on_done(self, context):
+            await anyio.sleep(0)
+            return 1
+
+    workshop.add(Slow, name="a")
+    engine = Engine(workshop.modules)
+    generation = await load_generation(load_settings(workshop.config()), engine)
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await generation.close()
+
+    assert workshop.phases("a")[-1] == "delete"
+    assert engine.closed
+
+
+async def test_why_it_could_not_be_loaded_is_said_even_if_closing_fails(workshop, caplog):
+    class Bad(Guest):
+        def configure(self):
+            return False
+
+    workshop.add(Bad, name="bad")
+
+    with pytest.raises(ConfigError, match="'bad': on_configure answered false"):
+        await load_generation(load_settings(workshop.config()), Stuck(workshop.modules))
+
+    assert "OSError: the engine is stuck" in caplog.text
 
 
 async def test_a_holder_gets_what_another_one_has_loaded(workshop):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import weakref
+
 import anyio
+import anyio.lowlevel
 import pytest
 from asgi.guests import Guest, imports
 
@@ -145,6 +150,250 @@ async def test_close_ends_root_contexts(workshop):
     await plugin.close()
     assert workshop.phases("a") == ["root", "root", "done", "delete", "done", "delete"]
     assert plugin.ready() is None
+
+
+# Without a request
+
+
+class Consumes(Guest):
+    """Takes messages out of a queue; one that says so is its end. Instances are numbered."""
+
+    instances = 0
+    enough = None
+
+    def configure(self):
+        type(self).instances += 1
+        self.number = type(self).instances
+        self.where = self.proxy_on_memory_allocate(4)
+        self.host.proxy_register_shared_queue(*self.text(b"jobs"), self.where)
+
+    def put(self, message):
+        queue = self.memory.read_u32(self.where)
+        self.host.proxy_enqueue_shared_queue(queue, *self.text(message))
+
+    def proxy_on_queue_ready(self, context, queue):
+        message = self.fetch(self.host.proxy_dequeue_shared_queue, queue)
+        self.note(f"{self.number} takes {message}")
+
+        if message == b"bad":
+            raise RuntimeError("boom")
+
+        if message == b"last":
+            type(self).enough.set()
+
+
+def consuming(workshop, guest=Consumes, **settings):
+    (plugin,) = loaded(workshop, "a", guest=guest, **settings)
+    kind = workshop.modules[plugin.settings.path.read_bytes()]
+    kind.enough = anyio.Event()
+    return kind, plugin
+
+
+def enqueue(plugin, *messages):
+    """Put messages in the queue, as another plugin would."""
+    for message in messages:
+        plugin.services.queues.enqueue(1, message)
+
+
+async def ended(plugin):
+    await plugin.close()
+    await plugin.services.background.aclose()
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr("wasm_middleware.runtime.plugin._FIRST_RETRY", 0.01)
+
+
+async def test_a_consumer_that_failed_is_replaced_and_gets_what_waits(workshop, soon):
+    kind, plugin = consuming(workshop)
+    await plugin.start()
+    enqueue(plugin, b"bad", b"good", b"good", b"last")
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    taken = [phase for phase in workshop.phases("a") if "takes" in phase]
+    assert taken == [
+        "1 takes b'bad'",
+        "2 takes b'good'",
+        "2 takes b'good'",
+        "2 takes b'last'",
+    ]
+    await ended(plugin)
+
+
+async def test_a_backlog_is_told_to_an_instance_once_it_has_started(workshop):
+    """Not while it registers its queue: it is not ready then."""
+    kind, plugin = consuming(workshop)
+    queues = plugin.services.queues
+    enqueue_all = queues.register("", b"jobs", lambda queue: True)
+    assert enqueue_all == 1
+    enqueue(plugin, b"one", b"last")
+    await plugin.start()
+    assert workshop.phases("a") == ["root"]
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    assert workshop.phases("a") == ["root", "1 takes b'one'", "1 takes b'last'"]
+    await ended(plugin)
+
+
+async def test_instances_that_fail_together_are_replaced_by_one_task(workshop, soon):
+    _, plugin = consuming(workshop, instances={"min": 3})
+    await plugin.start()
+    started = []
+    start = plugin.services.background.start
+    plugin.services.background.start = lambda *what: (started.append(what[0]), start(*what))[1]
+    broken = plugin.vms
+
+    for vm in broken:
+        break_it(vm)
+        vm.changed()
+        vm.changed()
+
+    with anyio.fail_after(5):
+        while any(vm.guest.poisoned for vm in plugin.vms):
+            await anyio.lowlevel.checkpoint()
+
+    assert len(started) == 1
+    assert not set(broken) & set(plugin.vms)
+    # And the next time there is another.
+    break_it(plugin.vms[0])
+    plugin.vms[0].changed()
+    await anyio.wait_all_tasks_blocked()
+    assert len(started) == 2
+    await ended(plugin)
+
+
+@pytest.mark.parametrize("guest", [Consumes, Guest])
+async def test_an_instance_with_nothing_to_do_by_itself_waits_for_a_request(workshop, guest):
+    _, plugin = consuming(workshop, guest)
+    await plugin.start()
+    started = []
+    plugin.services.background.start = lambda *what: started.append(what)
+    break_it(plugin.vms[0])
+    plugin.vms[0].changed()
+    assert bool(started) is (guest is Consumes)
+    await ended(plugin)
+
+
+# Unloaded
+
+
+async def test_nothing_is_healed_once_it_is_unloaded(workshop, monkeypatch):
+    monkeypatch.setattr("wasm_middleware.runtime.plugin._FIRST_RETRY", 3600)
+    _, plugin = consuming(workshop)
+    await plugin.start()
+    enqueue(plugin, b"bad")
+
+    def healing():
+        return any(task._function == plugin._heal for task in plugin.services.background._tasks)
+
+    with anyio.fail_after(5):
+        while not healing():
+            await anyio.lowlevel.checkpoint()
+
+        await plugin.close()
+
+        while healing():
+            await anyio.lowlevel.checkpoint()
+
+    assert workshop.phases("a").count("root") == 1
+
+
+async def test_an_instance_that_fails_while_it_is_unloaded_is_not_replaced(
+    workshop, soon, monkeypatch
+):
+    class Leaving(Consumes):
+        def done(self):
+            self.put(b"bad")
+
+        def proxy_on_done(self, context):
+            super().proxy_on_done(context)
+            return 0
+
+    _, plugin = consuming(workshop, Leaving)
+    await plugin.start()
+
+    with anyio.fail_after(2):
+        await plugin.close()
+
+    with pytest.raises(PluginLoadError, match="unloaded"):
+        await plugin.replace()
+
+    assert workshop.phases("a") == ["root", "done", "1 takes b'bad'"]
+    assert plugin.vms == ()
+
+
+async def test_a_request_starts_no_instance_of_what_is_being_unloaded(workshop):
+    class Slow(Guest):
+        async def proxy_on_configure(self, context, size):
+            self.note("starts")
+            await type(self).go.wait()
+            return 1
+
+    (plugin,) = loaded(workshop, "a", guest=Slow)
+    kind = workshop.modules[plugin.settings.path.read_bytes()]
+    kind.go = anyio.Event()
+    raised = []
+
+    async def replace():
+        with pytest.raises(PluginLoadError, match="unloaded") as caught:
+            await plugin.replace()
+
+        raised.append(caught.value)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(replace)
+        await anyio.wait_all_tasks_blocked()
+        await plugin.close()
+        kind.go.set()
+
+    assert len(raised) == 1
+    assert plugin.vms == ()
+    assert workshop.phases("a") == ["root", "starts"]
+
+
+async def test_closing_that_is_cancelled_leaves_no_instance_behind(workshop):
+    class Never(Guest):
+        def proxy_on_done(self, context):
+            return 0
+
+    (plugin,) = loaded(workshop, "a", guest=Never, instances={"min": 2})
+    await plugin.start()
+    vms = plugin.vms
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(plugin.close)
+        await anyio.wait_all_tasks_blocked()
+        assert not any(vm.guest.poisoned for vm in vms)
+        group.cancel_scope.cancel()
+
+    assert all(vm.guest.poisoned for vm in vms)
+    assert plugin.vms == ()
+
+
+async def test_an_instance_that_was_replaced_is_not_kept(workshop, soon, caplog):
+    # A line that is kept keeps the error, and that the frames it came through.
+    caplog.set_level(logging.CRITICAL, "wasm_middleware")
+    _, plugin = consuming(workshop)
+    await plugin.start()
+    gone = weakref.ref(plugin.vms[0])
+    enqueue(plugin, b"bad")
+
+    with anyio.fail_after(5):
+        while plugin.vms[0] is gone():
+            await anyio.sleep(0.01)
+
+    await anyio.wait_all_tasks_blocked()
+    gc.collect()
+    assert gone() is None
+    await ended(plugin)
+
+
+# What a module is
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
@@ -11,9 +12,10 @@ from asgi.guests import Guest
 
 from wasm_middleware.config import load_settings
 from wasm_middleware.engines.null import NullEngine
-from wasm_middleware.errors import ConfigError
+from wasm_middleware.errors import ConfigError, HostBug
 from wasm_middleware.runtime.generation import load_generation
 from wasm_middleware.runtime.services import ServiceSet
+from wasm_middleware.services import grpc
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +32,10 @@ class Engine(NullEngine):
 def without_httpcore2(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpcore2", None)
     monkeypatch.delitem(sys.modules, "wasm_middleware.services.callout", raising=False)
+
+
+def without_grpcio(monkeypatch):
+    monkeypatch.setattr(grpc, "INSTALLED", False)
 
 
 def test_where_nothing_can_be_called_nothing_calls():
@@ -53,10 +59,11 @@ def test_where_something_can_be_called_it_can_be_asked_for(config):
         ("callouts: {allow_hosts: ['a:80']}\nplugins: []\n", "1:11: callouts:"),
     ],
 )
-async def test_a_library_that_is_missing_fails_the_start_with_the_way_out(
+async def test_that_both_libraries_are_missing_fails_the_start_with_the_way_out(
     text, place, tmp_path, monkeypatch
 ):
     without_httpcore2(monkeypatch)
+    without_grpcio(monkeypatch)
     file = tmp_path / "plugins.yaml"
     file.write_text(text)
     engine = Engine({})
@@ -65,10 +72,38 @@ async def test_a_library_that_is_missing_fails_the_start_with_the_way_out(
         await load_generation(load_settings(file), engine)
 
     assert str(raised.value) == (
-        f"{file}:{place} needs httpcore2, which is not installed"
-        " (pip install 'wasm-middleware[http]')"
+        f"{file}:{place} needs httpcore2 or, for gRPC, grpcio: neither is installed"
+        " (pip install 'wasm-middleware[http]', or [grpc])"
     )
     assert engine.closed
+
+
+def test_upstreams_for_grpc_alone_need_no_http_and_a_call_says_what_it_would_need(
+    monkeypatch, caplog
+):
+    without_httpcore2(monkeypatch)
+    caplog.set_level(logging.DEBUG, "wasm_middleware")
+    config = {"plugins": [], "upstreams": {"auth": "http://127.0.0.1:1"}}
+    services = ServiceSet(load_settings(config)).services
+    needed = "httpcore2 is not installed (pip install 'wasm-middleware[http]')"
+
+    assert services.grpc.knows("auth")
+    assert caplog.records == []
+    assert [services.http.refusal("auth") for _ in range(2)] == [needed] * 2
+    [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage() == f"a plugin can't call the upstream 'auth': {needed}"
+
+    with pytest.raises(KeyError):
+        services.http.start(None, None)
+
+
+def test_upstreams_for_http_alone_need_no_grpc(monkeypatch):
+    without_grpcio(monkeypatch)
+    config = {"plugins": [], "upstreams": {"auth": "http://127.0.0.1:1"}}
+    services = ServiceSet(load_settings(config)).services
+
+    assert services.http.refusal("auth") == ""
+    assert "pip install 'wasm-middleware[grpc]'" in services.grpc.refusal("auth")
 
 
 async def test_without_upstreams_the_library_need_not_be_there(monkeypatch, workshop):
@@ -109,3 +144,31 @@ async def test_a_generation_that_ends_ends_what_runs_in_its_background(workshop)
     await begun.wait()
     await generation.close()
     assert log == ["ended"]
+
+
+async def test_a_service_that_can_not_be_ended_leaves_no_other_open(workshop, caplog):
+    workshop.add(Guest)
+    settings = load_settings(workshop.config(upstreams={"auth": "http://127.0.0.1:1"}))
+    engine = Engine(workshop.modules)
+    generation = await load_generation(settings, engine)
+    services, ended = generation.plugins["guest"].services, []
+
+    async def fail():
+        raise OSError("no good")
+
+    async def end():
+        ended.append("grpc")
+
+    services.background.aclose = services.http.aclose = fail
+    services.grpc.aclose = end
+
+    with pytest.raises(HostBug) as raised:
+        await generation.close()
+
+    assert sorted(str(raised.value).split("; ")) == [
+        "the HTTP calls could not be ended: OSError('no good')",
+        "what runs in the background could not be ended: OSError('no good')",
+    ]
+    assert caplog.text.count("OSError: no good") == 2
+    assert ended == ["grpc"]
+    assert engine.closed

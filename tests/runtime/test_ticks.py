@@ -158,6 +158,62 @@ async def test_a_new_period_counts_at_once(workshop, make):
     await ended(plugin)
 
 
+async def test_a_root_that_sets_its_period_at_each_tick_does_not_starve_another(workshop, make):
+    class Two(Ticking):
+        """The first root asks for its ticks anew, again and again; the other waits for longer."""
+
+        def configure(self):
+            self.first = getattr(self, "first", self.context)
+            period = SHORT if self.context == self.first else 4 * SHORT
+            self.host.proxy_set_tick_period_milliseconds(period)
+
+        def proxy_on_tick(self, context):
+            if context == self.first:
+                self.host.proxy_set_tick_period_milliseconds(SHORT)
+            else:
+                type(self).enough.set()
+
+    kind, plugin = make(Two)
+    await plugin.start()
+    (vm,) = plugin.vms
+    await vm.add_root(b"second")
+
+    with anyio.fail_after(2):
+        await kind.enough.wait()
+
+    await ended(plugin)
+
+
+async def test_the_same_period_set_anew_begins_the_wait_anew(workshop, make):
+    """As in Envoy (`Wasm::setTimerPeriod`): the timer is made anew, whatever it was."""
+    period = 0.15
+
+    class Patient(Ticking):
+        def configure(self):
+            self.period = int(period * 1000)
+            super().configure()
+
+        def tick(self):
+            type(self).enough.set()
+
+        def proxy_on_request_headers(self, context, count, end):
+            self.host.proxy_set_tick_period_milliseconds(self.period)
+
+    kind, plugin = make(Patient)
+    await plugin.start()
+    (vm,) = plugin.vms
+    (root,) = vm.roots.values()
+    await anyio.sleep(period / 2)
+    await vm.enter(root, vm.callbacks.request_headers, "on_request_headers", root.id, 0, 0)
+    again = anyio.current_time()
+
+    with anyio.fail_after(5):
+        await kind.enough.wait()
+
+    assert anyio.current_time() - again >= period * 0.95
+    await ended(plugin)
+
+
 async def test_there_is_a_shortest_period(workshop, make, monkeypatch):
     monkeypatch.setattr(limits, "MIN_TICK_PERIOD", 0.05)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
+import weakref
 
 import anyio
 import pytest
 
+from wasm_middleware import limits
 from wasm_middleware.services.background import Tasks, running_loop
 
 pytestmark = pytest.mark.anyio
@@ -161,6 +164,64 @@ async def test_closing_cancels_what_is_left_and_waits_for_it(tasks, caplog):
     await anyio.wait_all_tasks_blocked()
     await tasks.aclose()
     assert len(log) == 3
+
+
+async def hang(until):
+    """Sends to a client that does not read, say: nothing ends it from without."""
+    with anyio.CancelScope(shield=True):
+        await until.wait()
+
+
+async def test_what_does_not_end_is_left_behind_with_a_warning(tasks, caplog, monkeypatch):
+    monkeypatch.setattr(limits, "END_TIMEOUT", 0.05)
+    log, reading = Log(), anyio.Event()
+
+    async def hang_too():
+        await hang(reading)
+        await log.add("sent")
+
+    tasks.run(forever, log)
+    tasks.run(hang, reading)
+    tasks.run(hang_too)
+    tasks.run(hang_too)
+    await log.until(1)
+
+    with anyio.fail_after(5):
+        await tasks.aclose()
+
+    assert log == ["forever begins", "forever ends"]
+    [record] = caplog.records
+    assert (record.name, record.levelno) == ("wasm_middleware", logging.WARNING)
+    message = record.getMessage()
+    assert "still runs 0.05 s after it was cancelled: " in message
+    assert "hang, " in message
+    assert "hang_too (2 times)" in message
+    assert "forever" not in message
+    # They may end later, by themselves.
+    reading.set()
+    await log.until(4)
+    assert log[2:] == ["sent", "sent"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_that_waits_for_what_nobody_else_knows_is_not_lost(tasks):
+    """An event loop has weak references to its tasks alone."""
+    log, futures = Log(), []
+
+    async def wait():
+        future = asyncio.get_running_loop().create_future()
+        futures.append(weakref.ref(future))
+        await log.add("begins")
+        await log.add(await future)
+
+    tasks.run(wait)
+    await log.until(1)
+    await anyio.wait_all_tasks_blocked()
+    gc.collect()
+    futures[0]().set_result("ends")
+    await log.until(2)
+    assert log == ["begins", "ends"]
+    await tasks.aclose()
 
 
 async def test_one_of_them_may_close_them(tasks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import logging
 import ssl
@@ -610,6 +611,135 @@ def test_each_event_loop_has_connections_of_its_own(anyio_backend):
             assert server.connections == number
 
         anyio.run(callouts.aclose, backend=anyio_backend)
+
+
+def test_a_call_whose_event_loop_ends_is_answered_before_that(anyio_backend, caplog):
+    caplog.set_level(logging.INFO, "wasm_middleware")
+    answers = []
+
+    async def take(answer):
+        await anyio.lowlevel.checkpoint()
+        answers.append(answer)
+
+    with answering(then="hang") as server:
+        callouts = HttpCallouts(settings(up=f"http://127.0.0.1:{server.port}"))
+
+        async def serve():
+            callouts.start(call(), take)
+
+            with anyio.fail_after(10):
+                while len(server.requests) < number:
+                    await anyio.sleep(0.001)
+
+        for number in range(1, 4):
+            anyio.run(serve, backend=anyio_backend)
+            assert len(answers) == number
+            server.wait_until_all_are_closed()
+
+        anyio.run(callouts.aclose, backend=anyio_backend)
+
+    assert [status(answer) for answer in answers] == [503] * 3
+    assert {answer.body for answer in answers} == {RESET + b"local reset"}
+    message = "plugin 'plugin': no answer from upstream 'up': the event loop has ended"
+    assert caplog.messages == [message] * 3
+
+
+def cancel_all_others():
+    """As asyncio does at the end of a loop."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+@pytest.mark.parametrize("way", ["run", "close"])
+def test_a_call_that_never_began_in_its_event_loop_is_answered_in_the_next(way):
+    answers = []
+
+    async def take(answer):
+        answers.append(answer)
+
+    with Server() as server:
+        callouts = HttpCallouts(settings(up=f"http://127.0.0.1:{server.port}"))
+
+        async def start():
+            callouts.start(call(), take)
+
+            if way == "run":
+                cancel_all_others()
+            else:
+                asyncio.get_running_loop().stop()
+
+        async def serve():
+            assert (await ask(callouts, call(body=b"x"))).body == b"x"
+
+            with anyio.fail_after(10):
+                while not answers:
+                    await anyio.lowlevel.checkpoint()
+
+        if way == "run":
+            asyncio.run(start())
+        else:
+            loop = asyncio.new_event_loop()
+            starting = loop.create_task(start())
+            loop.run_forever()
+            assert starting.done()
+            abandoned = asyncio.all_tasks(loop)
+            loop.close()
+
+        assert answers == []
+        asyncio.run(serve())
+        asyncio.run(serve())
+        server.wait_until_all_are_closed()
+        asyncio.run(callouts.aclose())
+
+        if way == "close":
+            # As the garbage collector would, which has a word to say.
+            for task in abandoned:
+                task._log_destroy_pending = False
+                task.get_coro().close()
+
+    [answer] = answers
+    assert answer.body == RESET + b"local reset"
+    assert answer.failure == "the event loop has ended"
+    assert len(server.requests) == 2
+
+
+def test_a_call_of_an_event_loop_that_lives_is_left_alone():
+    """One runs while another waits for its next turn."""
+    answers = []
+
+    async def take(answer):
+        answers.append(answer)
+
+    with Server() as server:
+        callouts = HttpCallouts(settings(up=f"http://127.0.0.1:{server.port}"))
+        loop = asyncio.new_event_loop()
+
+        async def start():
+            callouts.start(call(body=b"first"), take)
+
+        async def serve():
+            assert (await ask(callouts, call(body=b"x"))).body == b"x"
+
+        async def wait():
+            with anyio.fail_after(10):
+                while not answers:
+                    await anyio.lowlevel.checkpoint()
+
+            await callouts.aclose()
+
+        loop.run_until_complete(start())
+        asyncio.run(serve())
+        assert answers == []
+        loop.run_until_complete(wait())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+
+    assert [answer.body for answer in answers] == [b"first"]
 
 
 async def test_our_own_mistake_is_logged_and_answered(monkeypatch, caplog):

@@ -599,6 +599,8 @@ async def test_an_unknown_upstream_is_refused():
     client = upstreams("http://127.0.0.1:1")
 
     assert client.knows("up")
+    assert not client.knows("Up")
+    assert not client.knows("UP")
     assert not client.knows("down")
     assert client.refusal("up") == ""
     assert client.refusal("down") == "there is no upstream 'down'"
@@ -693,3 +695,54 @@ def test_a_client_outlives_event_loops_and_a_guest_learns_that_its_loop_has_ende
     asyncio.run(client.aclose())
     gc.collect()
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("message", [b"hi", None], ids=["call", "stream"])
+def test_a_call_that_never_began_in_its_event_loop_ends_in_the_next(threaded_server, message):
+    client = upstreams(f"http://127.0.0.1:{threaded_server}", max_in_flight=1)
+    ends = []
+
+    async def start():
+        # The second one is one too many, and has not been told so.
+        for _ in range(2):
+            events = Events()
+            ends.append(events)
+            client.start(call("Echo", message), events)
+
+        # As asyncio does at the end of a loop.
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    async def serve():
+        assert await ask(client, call("Echo", b"hi")) == [("message", b"hi")]
+
+        for events in ends:
+            await events.until("close")
+
+    asyncio.run(start())
+    assert ends == [[], []]
+    asyncio.run(serve())
+    asyncio.run(serve())
+    end = ("close", CANCELLED, "the event loop has ended")
+    before = [] if message is not None else [("initial", []), ("trailing", [])]
+    assert ends == [[*before, end]] * 2
+    asyncio.run(client.aclose())
+
+
+def test_a_call_that_was_given_up_before_it_began_is_not_answered_in_the_next_loop(
+    threaded_server,
+):
+    client = upstreams(f"http://127.0.0.1:{threaded_server}")
+    events = []
+
+    async def start():
+        events.append(Events())
+        client.start(call("Echo"), events[0]).cancel()
+
+    async def serve():
+        assert await ask(client, call("Echo", b"hi")) == [("message", b"hi")]
+
+    asyncio.run(start())
+    asyncio.run(serve())
+    assert events == [[]]
+    asyncio.run(client.aclose())

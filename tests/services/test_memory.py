@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -139,3 +141,122 @@ def test_even_empty_messages_fill_a_queue(monkeypatch: pytest.MonkeyPatch) -> No
 
     queues.dequeue(queue)
     assert queues.enqueue(queue, b"")
+
+
+class Consumer:
+    """Is told of messages; or takes none, as one whose instance has failed."""
+
+    def __init__(self, queues: MemoryQueues, *, alive: bool = True) -> None:
+        self.queues, self.alive = queues, alive
+        self.told = 0
+
+    def ready(self, _queue: int) -> bool:
+        self.told += self.alive
+        return self.alive
+
+    def deliver_all(self, queue: int) -> int:
+        """Have been told of each message, one after the other; how many there were."""
+        delivered = 0
+
+        while delivered < self.told:
+            delivered += 1
+            self.queues.told(queue)
+
+        self.told = 0
+        return delivered
+
+
+def test_a_new_consumer_is_told_of_what_waits_one_after_the_other() -> None:
+    queues = MemoryQueues()
+    old, new = Consumer(queues), Consumer(queues)
+    queue = queues.register("", b"jobs", old.ready)
+
+    for value in (b"1", b"2", b"3"):
+        queues.enqueue(queue, value)
+
+    assert old.deliver_all(queue) == 3
+    queues.register("", b"jobs", new.ready)
+
+    assert new.told == 1
+    assert new.deliver_all(queue) == 3
+    assert (old.told, new.told) == (0, 0)
+
+
+def test_what_comes_while_a_backlog_is_told_is_told_too() -> None:
+    queues = MemoryQueues()
+    consumer = Consumer(queues)
+    queue = queues.register("", b"jobs", lambda _queue: True)
+    queues.enqueue(queue, b"1")
+    queues.enqueue(queue, b"2")
+    queues.register("", b"jobs", consumer.ready)
+    queues.enqueue(queue, b"3")
+
+    assert consumer.told == 2
+    assert consumer.deliver_all(queue) == 3
+
+
+def test_what_is_taken_meanwhile_is_not_told() -> None:
+    queues = MemoryQueues()
+    consumer = Consumer(queues)
+    queue = queues.register("", b"jobs", lambda _queue: True)
+
+    for value in (b"1", b"2", b"3"):
+        queues.enqueue(queue, value)
+
+    queues.register("", b"jobs", consumer.ready)
+    queues.dequeue(queue)
+    queues.dequeue(queue)
+
+    assert consumer.deliver_all(queue) == 2  # one was on its way
+
+
+def test_one_that_is_the_consumer_already_is_told_nothing_anew() -> None:
+    queues = MemoryQueues()
+    consumer = Consumer(queues)
+    queue = queues.register("", b"jobs", consumer.ready)
+    queues.enqueue(queue, b"1")
+    queues.register("", b"jobs", consumer.ready)
+
+    assert consumer.deliver_all(queue) == 1
+
+
+def test_the_one_before_learns_of_the_backlog_with_the_next_message() -> None:
+    """Not before: a message that fails one consumer shall not fail all of them in turn."""
+    queues = MemoryQueues()
+    before, last = Consumer(queues), Consumer(queues)
+    queue = queues.register("", b"jobs", before.ready)
+    queues.register("", b"jobs", last.ready)
+    queues.enqueue(queue, b"1")
+    queues.enqueue(queue, b"2")
+    queues.unregister(queue, last.ready)
+    assert before.told == 0
+    queues.enqueue(queue, b"3")
+
+    assert before.deliver_all(queue) == 3
+    assert last.told == 2
+
+
+def test_so_does_it_where_the_last_takes_none_any_more() -> None:
+    queues = MemoryQueues()
+    before, last = Consumer(queues), Consumer(queues)
+    queue = queues.register("", b"jobs", before.ready)
+    queues.register("", b"jobs", last.ready)
+    queues.enqueue(queue, b"1")
+    last.alive = False
+    queues.enqueue(queue, b"2")
+
+    assert before.deliver_all(queue) == 2
+
+
+def test_consumers_are_forgotten() -> None:
+    queues = MemoryQueues()
+    consumer = Consumer(queues)
+    queue = queues.register("", b"jobs", consumer.ready)
+    forgotten = weakref.ref(consumer)
+    queues.unregister(queue, consumer.ready)
+    queues.unregister(queue, consumer.ready)
+    del consumer
+
+    assert forgotten() is None
+    queues.unregister(99, lambda _queue: True)
+    queues.told(99)

@@ -256,6 +256,10 @@ class Socket:
             finally:
                 self._receiving = None
 
+                if self._ended:
+                    # Whoever waits for the end has to receive now.
+                    self._move()
+
         # There is none if the wait was given up, since the connection is over.
         if self._slot is not None:
             await self._show_slot()
@@ -268,7 +272,10 @@ class Socket:
         with anyio.CancelScope(shield=True):
             async with self._turn:
                 message, self._slot = self._slot, None
-                assert message is not None
+
+                # Somebody else has shown it meanwhile.
+                if message is None:
+                    return
 
                 if message["type"] == "websocket.receive":
                     await downstream.feed(_chunk(message))
@@ -280,7 +287,7 @@ class Socket:
 
     def _read_ahead(self) -> None:
         """Receive one message beside the application, which waits for something else as well."""
-        if self._slot is None and not self._reading:
+        if self._slot is None and not self._reading and self._receiving is None:
             self._reading = True
             self._tasks.start_soon(self._read)
 
@@ -327,7 +334,11 @@ class Socket:
                 await self._send(message)
 
     async def _finish_sending(self) -> None:
-        """End the upstream direction, and wait until all of it has been let go, or nothing will."""
+        """End the upstream direction, and wait until all of it has been let go, or nothing will.
+
+        Meanwhile the client is listened to: it may leave. What else it says is shown to the
+        plugins, who may wait for it, and kept for nobody.
+        """
         upstream = self._connection.upstream
 
         if not (self._ends or self._ended):
@@ -335,7 +346,13 @@ class Socket:
             await self._feed_upstream(ended=True)
 
         while not (self._ends or upstream.output_ended):
+            if self._slot is not None:
+                await self._show_slot()
+                self._connection.downstream.output.clear()
+                continue
+
             moved = self._moved
+            self._read_ahead()
             await moved.wait()
             self._raise_error()
 

@@ -23,8 +23,15 @@ from wasm_middleware.cli.application import (
     middlewares,
 )
 from wasm_middleware.cli.conclusions import advice, bodies, phases_of
-from wasm_middleware.cli.report import CheckReport, EndpointRow, PluginRow, RouteRow
-from wasm_middleware.config import Settings, load_settings, read_module
+from wasm_middleware.cli.report import (
+    CheckReport,
+    EndpointRow,
+    PluginRow,
+    RouteRow,
+    UpstreamRow,
+)
+from wasm_middleware.config import Settings, UpstreamSettings, load_settings, read_module
+from wasm_middleware.config.units import format_duration, format_size
 from wasm_middleware.engines.module_info import read_module_info
 from wasm_middleware.errors import ConfigError, Diagnostic
 from wasm_middleware.runtime.engines import make_engine
@@ -136,6 +143,24 @@ def _describe(report: CheckReport, generation: Generation) -> None:
     if settings.routes is None:
         every = generation.chain_for("/", "", "GET")
         report.routes.append(RouteRow("every request", "*", "/*", every.names))
+
+    report.upstreams += [_upstream_row(name, upstream) for name, upstream in settings.upstreams]
+
+    for host in sorted(settings.callouts.allow_hosts, key=lambda host: host.authority):
+        report.upstreams.append(_upstream_row(host.authority, UpstreamSettings(url=host)))
+
+
+def _upstream_row(name: str, upstream: UpstreamSettings) -> UpstreamRow:
+    url, ca_file = upstream.url, upstream.ca_file
+    trusted = "the system's CAs" if ca_file is None else f"the CAs of {os.path.relpath(ca_file)}"
+    return UpstreamRow(
+        name=name,
+        url=str(url) if url.path is None else f"unix:{os.path.relpath(url.path)}",
+        tls=f"TLS, {trusted}" if url.scheme == "https" else "plain",
+        timeout=format_duration(upstream.timeout),
+        max_in_flight=upstream.max_in_flight,
+        response_limit=format_size(upstream.response_limit),
+    )
 
 
 def _plugin_row(settings: Settings, plugin: LoadedPlugin) -> PluginRow:

@@ -11,7 +11,7 @@ from wasm_middleware.config import PHASES
 from wasm_middleware.errors import Diagnostic
 from wasm_middleware.runtime.inspection import NETWORK_PHASES
 
-__all__ = ["CheckReport", "EndpointRow", "PluginRow", "RouteRow"]
+__all__ = ["CheckReport", "EndpointRow", "PluginRow", "RouteRow", "UpstreamRow"]
 
 _NO_PLUGIN = "no plugin"
 
@@ -44,6 +44,20 @@ class RouteRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamRow:
+    """A server that plugins may call: an upstream, or a host without one."""
+
+    name: str
+    url: str
+    #: Whether there is TLS, and whom it trusts, in words.
+    tls: str
+    #: As in the file: "5s", "1MB".
+    timeout: str
+    max_in_flight: int
+    response_limit: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointRow:
     """An endpoint of the application with its chain; `route` is empty where none matches."""
 
@@ -65,6 +79,8 @@ class CheckReport:
     plugins: list[PluginRow] = field(default_factory=list)
     #: Without `routes` in the file it is one row, for every request.
     routes: list[RouteRow] = field(default_factory=list)
+    #: The upstreams in the file's order, then the hosts.
+    upstreams: list[UpstreamRow] = field(default_factory=list)
     application: str = ""
     endpoints: list[EndpointRow] = field(default_factory=list)
 
@@ -84,6 +100,9 @@ class CheckReport:
         if self.engine:
             self._print_plugins()
             self._print_routes()
+
+        if self.upstreams:
+            self._print_upstreams()
 
         if self.endpoints:
             self._print_endpoints()
@@ -113,6 +132,21 @@ class CheckReport:
         rows = [(row.id, row.methods, row.path, _arrow(row.chain)) for row in self.routes]
         _print_lines(output.columns(rows))
 
+    def _print_upstreams(self) -> None:
+        _heading("plugins may call")
+        rows = [
+            (
+                row.name,
+                row.url,
+                row.tls,
+                f"timeout {row.timeout}",
+                f"{row.max_in_flight} at a time",
+                f"answers up to {row.response_limit}",
+            )
+            for row in self.upstreams
+        ]
+        _print_lines(output.columns(rows))
+
     def _print_endpoints(self) -> None:
         _heading(f"endpoints of {self.application}")
         rows = [(row.methods, row.path, row.name, _arrow(row.chain)) for row in self.endpoints]
@@ -132,6 +166,7 @@ class CheckReport:
             "engine": self.engine,
             "plugins": [dataclasses.asdict(row) for row in self.plugins],
             "routes": [dataclasses.asdict(row) for row in self.routes],
+            "upstreams": [dataclasses.asdict(row) for row in self.upstreams],
             "application": self.application,
             "endpoints": [dataclasses.asdict(row) for row in self.endpoints],
             "uncovered": [f"{row.methods} {row.path}" for row in self.uncovered],

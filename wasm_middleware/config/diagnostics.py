@@ -94,6 +94,10 @@ def _unknown_key(loc: Loc, source: Source) -> Problem:
     known = list(_MODELS[_pattern(tuple(above))].model_fields)
     hint = suggest(key, known)
 
+    if not hint and above:
+        elsewhere = suggest(key, Settings.model_fields)
+        hint = elsewhere.replace("?", ", beside plugins?")
+
     if not hint and len(known) <= _FEW:
         hint = "known: " + ", ".join(known)
 

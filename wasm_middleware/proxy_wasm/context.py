@@ -87,12 +87,12 @@ class Context:
         self.close()
 
     def get_property(self, path: Path) -> bytes | None:
-        """The encoded value, or None."""
+        """The encoded value, or None. Who the plugin is comes first: nobody changes that."""
         return self.vm.properties.get(path)
 
     def set_property(self, path: Path, value: bytes) -> bool:
         """Keep a value; False where that would take more memory than `limits` allows."""
-        return store_property(self.vm.properties, path, value)
+        return False
 
 
 def store_property(properties: dict[Path, bytes], path: Path, value: bytes) -> bool:
@@ -112,7 +112,15 @@ def store_property(properties: dict[Path, bytes], path: Path, value: bytes) -> b
 class RootContext(Context):
     """One configuration of a plugin on one VM."""
 
-    __slots__ = ("config", "done_pending", "ended", "tick_period")
+    __slots__ = (
+        "_tick_period",
+        "config",
+        "done_pending",
+        "ended",
+        "properties",
+        "queues",
+        "tick_changes",
+    )
 
     def __init__(self, vm: Vm, context_id: int, config: bytes) -> None:
         super().__init__(vm, context_id, None)
@@ -122,8 +130,37 @@ class RootContext(Context):
         self.done_pending = False
         #: It is done; nothing is delivered to it any more.
         self.ended = False
-        #: Milliseconds between two ticks, as the guest asked for; 0 is off.
+        self._tick_period = 0
+        #: How often the period was set: the same one set anew counts (Envoy: `setTimerPeriod`).
+        self.tick_changes = 0
+        #: The queues whose messages it wants to be told of.
+        self.queues: set[int] = set()
+        #: What the plugin has set here, for all of its streams.
+        self.properties: dict[Path, bytes] = {}
+
+    def get_property(self, path: Path) -> bytes | None:
+        value = super().get_property(path)
+        return self.properties.get(path) if value is None else value
+
+    def set_property(self, path: Path, value: bytes) -> bool:
+        return store_property(self.properties, path, value)
+
+    @property
+    def tick_period(self) -> int:
+        """Milliseconds between two ticks, as the guest asked for; 0 is off."""
+        return self._tick_period
+
+    @tick_period.setter
+    def tick_period(self, period: int) -> None:
+        self._tick_period = period
+        self.tick_changes += 1
+
+    def retire(self) -> None:
+        """Nothing comes to it any more: no ticks, no messages."""
         self.tick_period = 0
+
+        for queue in self.queues:
+            self.vm.services.queues.unregister(queue, self.queue_ready)
 
     def queue_ready(self, queue: int) -> bool:
         """A message has come into a queue that it registered: say so after the current call."""
@@ -132,5 +169,9 @@ class RootContext(Context):
         if self.ended or vm.guest.poisoned:
             return False
 
-        vm.services.background.run(vm.deliver, self, Delivery("proxy_on_queue_ready", (queue,)))
+        vm.services.background.run(self._tell_ready, queue)
         return True
+
+    async def _tell_ready(self, queue: int) -> None:
+        await self.vm.deliver(self, Delivery("proxy_on_queue_ready", (queue,)))
+        self.vm.services.queues.told(queue)

@@ -11,25 +11,26 @@ from typing import TypeVar
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import Errno, LogLevel, Status, answer_name
-from wasm_middleware.proxy_wasm.context import Context
+from wasm_middleware.proxy_wasm.context import Context, RootContext
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
 
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
 _Answer = TypeVar("_Answer", bound=Status | Errno)
+#: Both are in what AssemblyScript's runtime says when a map lacks a key.
+_NO_SUCH_KEY = (b"Key does not exist", b"~lib/map.ts")
 
 
 class PluginLog:
     """The logger of one instance's plugin; `Vm` says what the guest is at."""
 
-    __slots__ = ("_printed", "_printed_level", "context", "phase", "plugin", "unloading")
+    __slots__ = ("_printed", "_printed_level", "context", "phase", "plugin")
 
     def __init__(self, plugin: Plugin) -> None:
         self.plugin = plugin
         #: The effective context, while the guest runs; and what it is running.
         self.context: Context | None = None
         self.phase = ""
-        self.unloading = False
         #: What the guest has printed of a line that it has not ended yet.
         self._printed = b""
         self._printed_level = LogLevel.INFO
@@ -40,10 +41,21 @@ class PluginLog:
         A second line of one message is indented, so that it can't pass for a message of its own.
         """
         if level >= self.plugin.log_level:
-            # What it says while it is unloaded concerns nobody but its author.
-            level = LogLevel.DEBUG if self.unloading else level
+            level = LogLevel.DEBUG if self._is_unknown_root(text) else level
             line = text.decode("utf-8", "replace").rstrip("\r\n").replace("\r", "")
             self._write(level, line.replace("\n", "\n    "), guest=True)
+
+    def _is_unknown_root(self, text: bytes) -> bool:
+        """Whether AssemblyScript's SDK aborts, as it does at the end of every root context.
+
+        It looks for it among its streams (`proxy_on_done` in its exports.ts): its plugins can't
+        help it, and nobody should read of an error whenever a server stops.
+        """
+        return (
+            self.phase == "on_done"
+            and isinstance(self.context, RootContext)
+            and all(part in text for part in _NO_SUCH_KEY)
+        )
 
     def print(self, level: LogLevel, text: bytes) -> None:
         """Gather what the guest prints, piece by piece, until a line or the call ends."""

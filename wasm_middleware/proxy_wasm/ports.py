@@ -98,7 +98,16 @@ class Queues(Protocol):
         """The queue's id, never 0; the same for the same name. Raises `StoreFull`.
 
         Of several consumers the last one that registered is told of each message, once (Envoy);
-        when it answers False it is forgotten, and the one before it is told."""
+        when it answers False it is forgotten, and the one before it is told. One that is new is
+        told of what waits already, too: of one message now, of the next with each `told`."""
+
+    def unregister(self, queue: int, consumer: Consumer) -> None:
+        """Forget a consumer, if it is one: an instance that is gone is not to be kept alive.
+
+        The one before it is told of what waits when the next message comes."""
+
+    def told(self, queue: int) -> None:
+        """A consumer has been told of a message: tell it of the next that it is to be told of."""
 
     def resolve(self, vm_id: str, name: bytes) -> int | None:
         """The id of a registered queue."""

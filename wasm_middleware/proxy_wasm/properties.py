@@ -3,8 +3,8 @@
 Who the plugin is (`plugin_name` and its kin) every context of its VM knows. The rest is here: each
 row of `_ATTRIBUTES` is one path and the function that computes its value; None is "there is no such
 property" for the guest. Values set by plugins (`proxy_set_property`) are found under exactly the
-path they were set with, but none takes the place of an attribute: no plugin tells another who the
-client is.
+path they were set with, on the stream before on its root context. None takes the place of what the
+host knows, a single header included: no plugin tells another who the client is.
 
 Source: Envoy "Attributes"; `source.address` is "ip:port", as there. What differs:
 
@@ -32,7 +32,7 @@ from wasm_middleware.abi.properties import Nanoseconds, Path, Value, encode_valu
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 if TYPE_CHECKING:
-    from wasm_middleware.proxy_wasm.stream import StreamContext
+    from wasm_middleware.proxy_wasm.stream import Stream, StreamContext
 
 Attribute = Callable[["StreamContext"], Value | Nanoseconds | None]
 
@@ -52,30 +52,28 @@ def get(context: StreamContext, path: Path) -> bytes | None:
         value = attribute(context)
         return None if value is None else encode_value(value)
 
+    if len(path) == 3 and path[:2] in _MAPS:
+        return _header(_MAPS[path[:2]](stream), path[2])
+
     for properties in (context.vm.properties, stream.properties):
         if path in properties:
             return properties[path]
 
     if path[0] == b"filter_state" and len(path) > 1 and path[1].startswith(_WASM):
-        return stream.properties.get((path[1][len(_WASM) :], *path[2:]))
+        name = (path[1][len(_WASM) :], *path[2:])
 
-    return _header(context, path) if len(path) == 3 else None
+        if name in stream.properties:
+            return stream.properties[name]
+
+    return context.root.properties.get(path)
 
 
-def _header(context: StreamContext, path: Path) -> bytes | None:
-    """`request.headers.<name>` and its kin: duplicates joined by commas."""
-    stream = context.stream
-    maps = {
-        (b"request", b"headers"): stream.request.headers,
-        (b"response", b"headers"): stream.response.headers,
-        (b"response", b"trailers"): stream.response.trailers,
-    }
-    headers = maps.get((path[0], path[1]))
-
+def _header(headers: HeaderMap | None, name: bytes) -> bytes | None:
+    """One header of a map: duplicates joined by commas."""
     if headers is None:
         return None
 
-    name = path[2].lower()
+    name = name.lower()
     name = b":authority" if name == b"host" else name
     values = [value for found, value in headers.pairs if found == name]
     return b",".join(values) if values else None
@@ -224,6 +222,13 @@ def _certificate_digest(context: StreamContext) -> str | None:
 def _route(context: StreamContext) -> str | None:
     return context.stream.describe().route or None
 
+
+#: `request.headers.<name>` and its kin.
+_MAPS: Final[Mapping[Path, Callable[[Stream], HeaderMap | None]]] = {
+    (b"request", b"headers"): lambda stream: stream.request.headers,
+    (b"response", b"headers"): lambda stream: stream.response.headers,
+    (b"response", b"trailers"): lambda stream: stream.response.trailers,
+}
 
 _ATTRIBUTES: Final[Mapping[Path, Attribute]] = {
     (b"request", b"path"): _path,

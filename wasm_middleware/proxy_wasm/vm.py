@@ -15,7 +15,8 @@ Host calls never call the guest, with one exception: its allocator, through `giv
 going (a call to an upstream, a message in a queue) comes back as a `Delivery`, between calls.
 
 A guest that fails takes along what it has under way: its calls are cancelled, and the streams that
-it holds back learn of it at once.
+it holds back learn of it at once. So it is with one that is interrupted in the midst of a call, by
+a signal or because the call was cancelled, and with one that is unloaded.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _MAX_ID = 0xFFFF_FFFF
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
 _LOST = "its instance failed in another call"
+_UNLOADED = "its instance was unloaded"
 
 
 class _NoMemoryYet:
@@ -62,8 +64,10 @@ class Vm(PluginLog):
     """One guest with its contexts. Belongs to one thread at a time."""
 
     __slots__ = (
+        "__weakref__",
         "_allocate",
         "_allocating",
+        "_gone",
         "_last_id",
         "_last_token",
         "callbacks",
@@ -111,6 +115,8 @@ class Vm(PluginLog):
         self._last_id = 0
         self._last_token = 0
         self._allocating = False
+        #: Why it can't be entered any more, once whoever waits for it has been told.
+        self._gone = ""
 
     def attach(self, guest: Guest) -> None:
         """Take the instance whose imports were resolved by this VM's host calls."""
@@ -224,8 +230,6 @@ class Vm(PluginLog):
         Such a one answered false to `proxy_on_done`; it gets its callbacks until it calls
         `proxy_done`, and is deleted then (spec, "proxy_done").
         """
-        self.unloading = True
-
         for root in list(self.roots.values()):
             if not (root.ended or root.done_pending or self.guest.poisoned):
                 await self._end_root(root)
@@ -252,6 +256,7 @@ class Vm(PluginLog):
 
     async def _delete_root(self, root: RootContext) -> None:
         root.ended = True
+        root.retire()
         delete = self.callbacks.delete
 
         if delete is not None:
@@ -269,8 +274,12 @@ class Vm(PluginLog):
             self.changed()
 
     def close(self) -> None:
-        """Free the guest and give up what it has under way."""
+        """Give up what it has under way, tell whoever waits for it, and free the guest; idempotent.
+
+        Not to be called while the guest runs.
+        """
         self._give_up()
+        self._tell(None, _UNLOADED, "")
         self.guest.close()
 
     def _give_up(self) -> None:
@@ -279,10 +288,17 @@ class Vm(PluginLog):
         for call in calls.values():
             call.cancel()
 
-        for root in self.roots.values():
-            root.tick_period = 0
+        # Among the contexts: one that would not start is none of `roots`.
+        for context in self.contexts.values():
+            if isinstance(context, RootContext):
+                context.retire()
 
         self.changed()
+
+    @property
+    def consumes(self) -> bool:
+        """Whether any of its root contexts waits for messages of a queue."""
+        return any(root.queues for root in self.roots.values())
 
     def changed(self) -> None:
         if self.on_change is not None:
@@ -339,17 +355,16 @@ class Vm(PluginLog):
     ) -> int:
         """Call the guest with `context` as the effective one; raises `GuestError`."""
         if self.guest.poisoned:
-            raise GuestTrap(_LOST, plugin=self.plugin.name, phase=phase)
+            raise GuestTrap(self._gone or _LOST, plugin=self.plugin.name, phase=phase)
 
         # Before anything is touched: the call that runs must not lose its context to this one.
         if self.running:
             raise HostBug(f"plugin {self.plugin.name!r} is called by two threads at once")
 
-        self.running = True
-        self.context = context
-        self.phase = phase
-
         try:
+            self.running = True
+            self.context = context
+            self.phase = phase
             return await function(*arguments)
         except GuestError as error:
             error.plugin, error.phase = self.plugin.name, phase
@@ -369,8 +384,22 @@ class Vm(PluginLog):
                 phase,
             )
             trap = GuestTrap("a host call failed", plugin=self.plugin.name, phase=phase)
+
+            # Where it was the engine that failed, nobody knows how far the guest has come.
+            if not self.guest.poisoned:
+                self.guest.close()
+
             self._lost(context, trap)
             raise trap from error
+        except BaseException as error:
+            # A signal's handler, or a call that was cancelled. One that was cancelled before it
+            # began has touched nothing; of any other the guest is half-way through.
+            if self.guest.poisoned:
+                reason = f"it was interrupted by {type(error).__name__}"
+                # The failed context as well: nobody turns this error into its failure policy.
+                self._lost(None, GuestTrap(reason, plugin=self.plugin.name, phase=phase))
+
+            raise
         finally:
             self.context = None
             self.running = False
@@ -379,9 +408,18 @@ class Vm(PluginLog):
                 self._end_line()
 
     def _lost(self, failed: Context | None, error: GuestError) -> None:
-        """Tell whoever waits for this guest; the context that failed learns it by the error."""
+        """Give up what a failed guest has under way; the context that failed learns it by the
+        error."""
         self._give_up()
-        lost = GuestTrap(_LOST, plugin=self.plugin.name, phase=error.phase)
+        self._tell(failed, _LOST, error.phase)
+
+    def _tell(self, failed: Context | None, reason: str, phase: str) -> None:
+        """Tell the contexts, once, that nothing enters the guest any more."""
+        if self._gone:
+            return
+
+        self._gone = reason
+        lost = GuestTrap(reason, plugin=self.plugin.name, phase=phase)
 
         for context in list(self.contexts.values()):
             if context is not failed:

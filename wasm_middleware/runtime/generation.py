@@ -16,12 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import anyio
 import anyio.to_thread
 
+from wasm_middleware import limits
 from wasm_middleware.config import PluginSettings, RouteSettings, Settings, read_module
 from wasm_middleware.engines.module_info import ModuleFormatError
 from wasm_middleware.engines.protocol import Engine, Module
 from wasm_middleware.errors import ConfigError, Diagnostic, PluginLoadError
 from wasm_middleware.proxy_wasm.ports import ForeignFunction, Services
 from wasm_middleware.runtime.chains import EMPTY_CHAIN, Chain, Link, join_chains, make_chain
+from wasm_middleware.runtime.ending import Ending
 from wasm_middleware.runtime.paths import PathTable
 from wasm_middleware.runtime.plugin import LoadedPlugin
 from wasm_middleware.runtime.services import ServiceSet
@@ -82,8 +84,12 @@ class Generation:
         return make_chain([Link(plugin, plugin.settings.config) for plugin in plugins])
 
     async def close(self) -> None:
-        """End all instances, what they have begun, and the engine."""
-        await _close(list(self.plugins.values()), self._services, self.engine)
+        """End all instances, what they have begun, and the engine; cancelled or not.
+
+        Raises `HostBug` if some of it failed, when all the rest has ended.
+        """
+        ending = await _end(list(self.plugins.values()), self._services, self.engine)
+        ending.check()
 
 
 async def load_generation(
@@ -121,19 +127,29 @@ async def load_generation(
 
         return Generation(settings, engine, plugins, services)
     except BaseException:
-        with anyio.CancelScope(shield=True):
-            await _close(plugins, services, engine)
-
+        # What fails here is in the log, and hides nothing.
+        await _end(plugins, services, engine)
         raise
 
 
-async def _close(plugins: Sequence[LoadedPlugin], services: ServiceSet, engine: Engine) -> None:
-    # In this order: a plugin's end may have something to run, and what runs may need the engine.
-    for plugin in plugins:
-        await plugin.close()
+async def _end(plugins: Sequence[LoadedPlugin], services: ServiceSet, engine: Engine) -> Ending:
+    ending = Ending()
+    steps = [(f"plugin {plugin.name!r}", plugin.close) for plugin in plugins]
 
-    await services.aclose()
-    engine.close()
+    # In this order: a plugin's end may have something to run, and what runs may need the engine.
+    try:
+        with anyio.CancelScope(shield=True):
+            await ending.run(steps, limits.DONE_TIMEOUT + limits.END_TIMEOUT)
+            await ending.run(services.steps(), 2 * limits.END_TIMEOUT)
+    finally:
+        for plugin in plugins:
+            # There are none left, unless it failed.
+            for vm in plugin.vms:
+                ending.close(f"an instance of plugin {plugin.name!r}", vm.close)
+
+        ending.close("the engine", engine.close)
+
+    return ending
 
 
 async def _load_plugin(

@@ -5,7 +5,7 @@ it stays with the streams that it was serving, which get the failure policy, and
 place at the next request. While a plugin can't be started, it is tried again after a second, then
 after two, four and so on, and the requests between get its last error. At a request it may take no
 more time than a little above what it took before: the event loop waits for it. An instance that
-ticks is replaced without a request, after a while.
+ticks, or consumes a queue, is replaced without a request, after a while.
 
 Belongs to one event loop's thread at a time.
 """
@@ -26,7 +26,7 @@ from wasm_middleware.engines.protocol import Instance, InstanceLimits, Module
 from wasm_middleware.errors import GuestError, PluginLoadError
 from wasm_middleware.proxy_wasm.hostcalls import resolve
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
-from wasm_middleware.proxy_wasm.ports import Services
+from wasm_middleware.proxy_wasm.ports import Cancel, Services
 from wasm_middleware.proxy_wasm.vm import Vm
 from wasm_middleware.runtime.inspection import (
     NETWORK_CALLBACKS,
@@ -35,6 +35,7 @@ from wasm_middleware.runtime.inspection import (
     inspect_module,
 )
 from wasm_middleware.runtime.ticks import Ticks
+from wasm_middleware.services.background import running_loop
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -71,6 +72,11 @@ class LoadedPlugin:
         self._lock: anyio.Lock | None = None
         #: Set when an instance may have ended what it had left to do.
         self._changed: anyio.Event | None = None
+        #: The event loop in which a task replaces what has failed, and what cancels that.
+        self._healing_in: object | None = None
+        self._stop_healing: Cancel | None = None
+        #: It is being unloaded, or is: no instance is made any more.
+        self._closed = False
 
         if self.inspection.problems:
             raise PluginLoadError(self.name, "; ".join(self.inspection.problems))
@@ -163,16 +169,19 @@ class LoadedPlugin:
             broken = [index for index, vm in enumerate(self._vms) if vm.guest.poisoned]
 
             # Somebody may have replaced it in the meantime.
-            if broken or not self._vms:
+            if (broken or not self._vms) and not self._closed:
                 await self._try_to_replace(broken)
 
             vm = next((vm for vm in self._vms if not vm.guest.poisoned), None)
 
-        if vm is None:
-            assert self._last_error is not None
-            raise self._last_error.with_traceback(None)
+        if vm is not None:
+            return vm
 
-        return vm
+        if self._closed:
+            raise PluginLoadError(self.name, "it is unloaded")
+
+        assert self._last_error is not None
+        raise self._last_error.with_traceback(None)
 
     async def _try_to_replace(self, broken: Sequence[int]) -> None:
         """Start an instance in the place of the first that is broken, if it is time to."""
@@ -184,6 +193,10 @@ class LoadedPlugin:
         except PluginLoadError as error:
             self._note_failure(error)
             _LOG.error("%s; it is tried again in %g s", error, self._retry_interval / 2)
+            return
+
+        if self._closed:
+            vm.close()
             return
 
         self._last_error = None
@@ -238,10 +251,18 @@ class LoadedPlugin:
         if vm not in self._vms:
             return
 
-        if vm.guest.poisoned and ticks.running and not vm.unloading:
-            self.services.background.run(self._heal)
+        if vm.guest.poisoned and (ticks.running or vm.consumes):
+            self._begin_healing()
 
         ticks.update()
+
+    def _begin_healing(self) -> None:
+        loop = running_loop()
+
+        # A task of an older loop has ended with it, if it has begun at all.
+        if not self._closed and loop is not None and loop is not self._healing_in:
+            self._healing_in = loop
+            self._stop_healing = self.services.background.start(self._heal)
 
     def _may_tick(self, vm: Vm) -> bool:
         if self.settings.ticks == "each":
@@ -250,20 +271,38 @@ class LoadedPlugin:
         return vm is next((vm for vm in self._vms if not vm.guest.poisoned), None)
 
     async def _heal(self) -> None:
-        """Replace an instance that ticked: no request may ever come and ask for it."""
-        while any(vm.guest.poisoned for vm in self._vms):
-            await anyio.sleep(self._retry_interval)
+        """Replace what failed and had work of its own: no request may ever come and ask for it."""
+        try:
+            while any(vm.guest.poisoned for vm in self._vms):
+                await anyio.sleep(self._retry_interval)
 
-            try:
-                await self.replace()
-            except PluginLoadError as error:
-                _LOG.debug("%s", error)
+                try:
+                    await self.replace()
+                except PluginLoadError as error:
+                    _LOG.debug("%s", error)
+        finally:
+            self._healing_in = None
 
     async def close(self) -> None:
         """End its root contexts and free its instances.
 
-        What they have left to do (`proxy_done`) may take `limits.DONE_TIMEOUT` seconds.
+        What they have left to do (`proxy_done`) may take `limits.DONE_TIMEOUT` seconds; cancelled,
+        it frees them at once.
         """
+        self._closed = True
+
+        if self._stop_healing is not None:
+            self._stop_healing()
+
+        try:
+            await self._end_instances()
+        finally:
+            for vm in self._vms:
+                vm.close()
+
+            self._vms.clear()
+
+    async def _end_instances(self) -> None:
         for vm in self._vms:
             await vm.end_roots()
 
@@ -274,8 +313,6 @@ class LoadedPlugin:
 
         for vm in self._vms:
             await vm.shutdown()
-
-        self._vms.clear()
 
 
 def _core_plugin(settings: PluginSettings, inspection: Inspection) -> Plugin:

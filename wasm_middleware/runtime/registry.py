@@ -68,7 +68,7 @@ class Registry:
         return shared.generation
 
     async def release(self, key: Key) -> None:
-        """Let go of what was acquired; the last one closes it."""
+        """Let go of what was acquired; the last one closes it, and raises as that does."""
         shared = self._shared.get(key)
 
         if shared is None:

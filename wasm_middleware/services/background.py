@@ -18,10 +18,12 @@ import asyncio
 import contextvars
 import logging
 import sys
-from collections import deque
-from collections.abc import Callable, Coroutine
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable
 
 import anyio
+
+from wasm_middleware import limits
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -59,6 +61,7 @@ class Tasks:
             task = _Task(function, args)
             # Not `loop.create_task`: its factory may be an eager one.
             handle = contextvars.Context().run(asyncio.Task, task.run(), loop=loop)
+            task.handle = handle
             # Not at the end of `run`: a task may be cancelled before it has begun.
             handle.add_done_callback(lambda _: self._forget(task))
 
@@ -79,9 +82,10 @@ class Tasks:
         task.ended.set()
 
     async def aclose(self) -> None:
-        """Cancel what is left, and wait until it has ended.
+        """Cancel what is left, and wait until it has ended, for `limits.END_TIMEOUT` at most.
 
-        If one of the tasks calls this, it goes on itself.
+        What still runs then is left to itself, with a warning. If one of the tasks calls this, it
+        goes on itself.
         """
         self._closed = True
         loop, current = running_loop(), _CURRENT.get(None)
@@ -90,11 +94,17 @@ class Tasks:
         for task in tasks:
             task.cancel()
 
-        with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(limits.END_TIMEOUT, shield=True):
             for task in tasks:
                 await task.ended.wait()
 
-        self._tasks.clear()
+        # The others forget themselves when they end.
+        hanging = {task for task in tasks if not task.ended.is_set()}
+        self._tasks &= {*hanging, current}
+
+        if hanging:
+            message = "shutdown does not wait for what still runs %g s after it was cancelled: %s"
+            _LOG.warning(message, limits.END_TIMEOUT, _names(hanging))
 
 
 class _Task:
@@ -102,6 +112,8 @@ class _Task:
 
     def __init__(self, function: _Function, args: tuple[object, ...]) -> None:
         self.loop = running_loop()
+        #: Kept here, since asyncio's loop has a weak reference to it, and nobody else may have any.
+        self.handle: asyncio.Task[None] | None = None
         self.ended = anyio.Event()
         self._function = function
         self._args = args
@@ -114,8 +126,12 @@ class _Task:
             try:
                 await self._function(*self._args)
             except Exception:
-                name = getattr(self._function, "__qualname__", self._function)
-                _LOG.exception("%s failed in the background; please report this", name)
+                _LOG.exception("%s failed in the background; please report this", self.name)
+
+    @property
+    def name(self) -> str:
+        """What it runs."""
+        return str(getattr(self._function, "__qualname__", self._function))
 
     def cancel(self) -> None:
         # What belongs to a loop that has ended has ended.
@@ -135,9 +151,24 @@ def running_loop() -> object | None:
         return None
 
 
+def has_closed(loop: object | None) -> bool:
+    """Whether an event loop is over, with tasks in it that may never have begun.
+
+    Trio begins each of its tasks, and tells it that it ends.
+    """
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
+
+
 def _in_trio() -> bool:
     trio = sys.modules.get("trio")
     return trio is not None and bool(trio.lowlevel.in_trio_task())
+
+
+def _names(tasks: Iterable[_Task]) -> str:
+    counts = Counter(task.name for task in tasks)
+    return ", ".join(
+        name if count == 1 else f"{name} ({count} times)" for name, count in sorted(counts.items())
+    )
 
 
 def _nothing() -> None:

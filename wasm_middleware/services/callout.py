@@ -4,6 +4,10 @@ Theory of operation. A call is a task of its own. It takes an idle connection of
 makes one, sends the request, reads all of the answer, puts the connection back and delivers. All of
 that has one time limit.
 
+A call does not outlive its event loop. Where each request has one of its own, as with some test
+clients, a call is answered when its loop ends; one that had not even begun, in the loop of the next
+call.
+
 httpcore2 is the layer below httpx2, and installed with it. It sends the bytes that it is given and
 gives those that come: nothing follows redirects, keeps cookies, decompresses, reads proxies from
 the environment, puts paths in order or adds headers. Connections are kept here and not in its pool,
@@ -31,7 +35,7 @@ from wasm_middleware.config.units import format_duration, format_size
 from wasm_middleware.errors import ConfigError
 from wasm_middleware.limits import MAX_CALL_TIMEOUT
 from wasm_middleware.proxy_wasm.ports import Cancel, HttpAnswer, HttpCall
-from wasm_middleware.services.background import Tasks, running_loop
+from wasm_middleware.services.background import Tasks, has_closed, running_loop
 from wasm_middleware.services.connections import IdleConnections
 from wasm_middleware.services.messages import (
     answer_headers,
@@ -74,6 +78,8 @@ class HttpCallouts:
             self._hosts[name] = _Upstream(name, entry, _tls_context(settings, name, entry))
 
         self._tasks = Tasks()
+        #: Calls that have no answer yet.
+        self._waiting: set[_Pending] = set()
         self._loop: object = None
         self._connections = _Connections(_KEEP_ALIVE)
         # Its debug messages show all headers of an answer.
@@ -106,38 +112,82 @@ class HttpCallouts:
         loop = running_loop()
 
         if loop is not self._loop:
-            self._loop, self._connections = loop, _Connections(_KEEP_ALIVE)
-            self._tasks.run(self._connections.keep)
+            self._enter(loop)
 
-        pending = _Pending(call, upstream, self._connections, answered)
+        pending = _Pending(call, upstream, self._connections, answered, self._waiting)
         pending.cancel_task = self._tasks.start(pending.run)
         return pending.cancel
 
+    def _enter(self, loop: object) -> None:
+        self._loop, self._connections = loop, _Connections(_KEEP_ALIVE)
+        self._tasks.run(self._connections.keep)
+
+        for pending in list(self._waiting):
+            if has_closed(pending.loop):
+                self._tasks.run(pending.end_with_loop)
+
     async def aclose(self) -> None:
         """Give up what is under way, and close all connections."""
+        for pending in list(self._waiting):
+            pending.cancel()
+
         await self._tasks.aclose()
 
 
 class _Pending:
     """A call that is under way."""
 
-    __slots__ = ("_answered", "_call", "_connections", "_upstream", "cancel_task")
+    __slots__ = (
+        "_answered", "_call", "_connections", "_upstream", "_waiting", "cancel_task", "loop",
+    )  # fmt: skip
 
     cancel_task: Callable[[], None]
 
     def __init__(
-        self, call: HttpCall, upstream: _Upstream, connections: _Connections, answered: _Answered
+        self,
+        call: HttpCall,
+        upstream: _Upstream,
+        connections: _Connections,
+        answered: _Answered,
+        waiting: set[_Pending],
     ) -> None:
+        self.loop = running_loop()
         self._call = call
         self._upstream = upstream
         self._connections = connections
         self._answered: _Answered | None = answered
+        self._waiting = waiting
+        waiting.add(self)
 
     async def run(self) -> None:
         token = _CALLING.set(True)
-        answer = await self._upstream.answer(self._call, self._connections)
+
+        try:
+            answer = await self._upstream.answer(self._call, self._connections)
+        except GeneratorExit:
+            raise  # nobody is there to await anything
+        except BaseException:
+            # `cancel` wants no answer; anybody else ends the event loop.
+            with anyio.CancelScope(shield=True):
+                await self.end_with_loop()
+
+            raise
+
         _CALLING.reset(token)
+        await self._deliver(answer)
+
+    async def end_with_loop(self) -> None:
+        """Deliver what stands for an answer that can't come any more."""
+        await self._deliver(reset("local reset", "the event loop has ended"))
+
+    def _take(self) -> _Answered | None:
+        """Whom to answer, once."""
+        self._waiting.discard(self)
         answered, self._answered = self._answered, None
+        return answered
+
+    async def _deliver(self, answer: HttpAnswer) -> None:
+        answered = self._take()
 
         if answered is None:
             return
@@ -150,8 +200,7 @@ class _Pending:
 
     def cancel(self) -> None:
         # A delivery that has begun must not be cut: a guest may be running in it.
-        if self._answered is not None:
-            self._answered = None
+        if self._take() is not None:
             self.cancel_task()
 
 

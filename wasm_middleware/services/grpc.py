@@ -10,7 +10,8 @@ task ends when it finds out.
 
 A channel, which is one connection, belongs to an event loop and is made when a call first needs it.
 Where each request has an event loop of its own, as with some test clients, the channels of closed
-loops are dropped, and a guest whose loop ends under a call is told that it was cancelled.
+loops are dropped, and a guest whose loop ends under a call is told that it was cancelled: at once,
+or in the loop of the next call where this one had not even begun.
 
 Nothing here needs grpcio to be imported; where it is missing, `refusal` says how to install it.
 """
@@ -75,16 +76,20 @@ class GrpcUpstreams:
     """Fulfils `ports.GrpcClient`. Raises `ConfigError` for a `ca_file` that can't be read."""
 
     def __init__(self, settings: Settings) -> None:
-        entries = dict(settings.upstreams)
-
-        for address in settings.callouts.allow_hosts:
-            entries.setdefault(address.authority, UpstreamSettings(url=address))
-
         self._upstreams = {
             name: _Upstream(name, entry, _roots(settings, name, entry))
-            for name, entry in entries.items()
+            for name, entry in settings.upstreams
         }
+        self._hosts: dict[str, _Upstream] = {}
+
+        for address in settings.callouts.allow_hosts:
+            name, entry = address.authority, UpstreamSettings(url=address)
+            self._hosts[name] = _Upstream(name, entry, _roots(settings, name, entry))
+
         self._tasks = Tasks()
+        self._loop: object = None
+        #: Calls that have not ended yet.
+        self._waiting: set[_Pending] = set()
 
         if INSTALLED and logging.getLogger("grpc").level == logging.NOTSET:
             # It says at debug level, for each call, which event loop it has found.
@@ -96,7 +101,7 @@ class GrpcUpstreams:
 
     def _find(self, name: str) -> _Upstream | None:
         # The names of hosts have no case.
-        return self._upstreams.get(name) or self._upstreams.get(name.lower())
+        return self._upstreams.get(name) or self._hosts.get(name.lower())
 
     def refusal(self, upstream: str) -> str:
         """Why no call can be made there at all; empty if one can."""
@@ -120,19 +125,31 @@ class GrpcUpstreams:
         if upstream is None:
             raise KeyError(call.upstream)
 
-        pending = _Pending(call, upstream, events, self._tasks)
+        pending = _Pending(call, upstream, events, self._tasks, self._waiting)
+
+        if pending.loop is not self._loop:
+            self._enter(pending.loop)
+
         upstream.admit(pending)
         self._tasks.run(pending.run)
         return pending
 
+    def _enter(self, loop: object) -> None:
+        self._loop = loop
+
+        for pending in list(self._waiting):
+            if pending.loop.is_closed():
+                self._tasks.run(pending.end_with_loop)
+
     async def aclose(self) -> None:
         """Give up what is under way, and close the channels."""
-        for upstream in self._upstreams.values():
-            upstream.cancel_all()
+        for pending in list(self._waiting):
+            pending.cancel()
 
         await self._tasks.aclose()
+        every = (*self._upstreams.values(), *self._hosts.values())
 
-        if any([await upstream.aclose() for upstream in self._upstreams.values()]):
+        if any([await upstream.aclose() for upstream in every]):
             await anyio.sleep(_AFTERMATH)
 
 
@@ -160,10 +177,6 @@ class _Upstream:
 
     def forget(self, pending: _Pending) -> None:
         self._in_flight.discard(pending)
-
-    def cancel_all(self) -> None:
-        for pending in list(self._in_flight):
-            pending.cancel()
 
     def channel(self, loop: asyncio.AbstractEventLoop) -> grpc.aio.Channel:
         """The channel of the running loop; it connects when it is used."""
@@ -214,13 +227,20 @@ class _Pending:
     """Fulfils `ports.GrpcStream`: a call or stream that is under way."""
 
     def __init__(
-        self, call: GrpcCall, upstream: _Upstream, events: GrpcEvents, tasks: Tasks
+        self,
+        call: GrpcCall,
+        upstream: _Upstream,
+        events: GrpcEvents,
+        tasks: Tasks,
+        waiting: set[_Pending],
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._call = call
         self._upstream = upstream
         self._events = events
         self._tasks = tasks
+        self._waiting = waiting
+        waiting.add(self)
         self._path = f"/{call.service}/{call.method}"
         self._rpc: grpc.aio.Call | None = None
         self._cancelled = False
@@ -265,8 +285,12 @@ class _Pending:
     def cancel(self) -> None:
         """Give it up: nothing of it is delivered any more."""
         self._cancelled = True
-        self._upstream.forget(self)
+        self._forget()
         self._stop()
+
+    def _forget(self) -> None:
+        self._waiting.discard(self)
+        self._upstream.forget(self)
 
     def _stop(self) -> None:
         self._queue.clear()
@@ -286,7 +310,7 @@ class _Pending:
             try:
                 await self._run()
             finally:
-                self._upstream.forget(self)
+                self._forget()
 
                 if self._stopped and self._rpc is not None:
                     await anyio.sleep(_AFTERMATH)
@@ -298,7 +322,7 @@ class _Pending:
         except asyncio.CancelledError:
             # Of a call that was stopped it is the end; else the event loop is ending.
             if not self._stopped:
-                await self._fail(_CANCELLED, "the event loop has ended")
+                await self.end_with_loop()
                 self.cancel()
                 raise
         except grpc.aio.BaseError as error:
@@ -381,6 +405,12 @@ class _Pending:
             # As in `_run`.
             if not self._stopped:
                 raise
+
+    async def end_with_loop(self) -> None:
+        """Deliver the end of what belongs to an event loop that is no more."""
+        self._forget()
+        await self._fail(_CANCELLED, "the event loop has ended")
+        self._cancelled = True
 
     async def _fail(self, status: int, message: str) -> None:
         """Deliver an end that is not the upstream's, with all that comes before one."""

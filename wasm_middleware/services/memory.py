@@ -2,11 +2,17 @@
 
 Both belong to one event loop's thread, as every guest call does, so that get and set need no lock:
 a host call runs from beginning to end. Nothing is ever evicted; caps in `limits` end what grows.
+
+A queue's consumer is told of each message when it comes. One that takes over is told of those that
+wait, and one after the other: there may be hundreds of thousands, and requests want their turn. It
+takes over when it registers. Where the last consumer has gone, the one before waits for the next
+message: a message that costs one instance its life shall not cost all of them theirs in a row.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 
 from wasm_middleware import limits
 from wasm_middleware.proxy_wasm.ports import Consumer, StoreFull
@@ -45,61 +51,97 @@ class MemorySharedData:
         return True
 
 
+@dataclass(slots=True)
+class _Queue:
+    id: int
+    messages: deque[bytes] = field(default_factory=deque)
+    size: int = 0
+    consumers: list[Consumer] = field(default_factory=list)
+    #: How many of the messages the last consumer is to be told of, beside those that come.
+    untold: int = 0
+
+    def tell(self) -> None:
+        """Tell the last consumer of one message."""
+        while self.consumers and not self.consumers[-1](self.id):
+            self.consumers.pop()
+            self.untold = len(self.messages) - 1
+
+    def tell_next(self) -> None:
+        """Tell it of one that waits; of what is taken already there is nothing to tell."""
+        self.untold = min(self.untold, len(self.messages))
+
+        if self.untold:
+            self.untold -= 1
+            self.tell()
+
+
 class MemoryQueues:
     """Fulfils `ports.Queues`."""
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, bytes], int] = {}
-        self._queues: dict[int, deque[bytes]] = {}
-        self._sizes: dict[int, int] = {}
-        self._consumers: dict[int, list[Consumer]] = {}
+        self._queues: dict[int, _Queue] = {}
 
     def register(self, vm_id: str, name: bytes, consumer: Consumer) -> int:
-        queue = self._ids.get((vm_id, name))
+        number = self._ids.get((vm_id, name))
 
-        if queue is None:
+        if number is None:
             if len(self._ids) >= limits.MAX_QUEUES:
                 raise StoreFull(f"there are {limits.MAX_QUEUES} queues already")
 
-            queue = self._ids[vm_id, name] = len(self._ids) + 1
-            self._queues[queue] = deque()
-            self._sizes[queue] = 0
-            self._consumers[queue] = []
+            number = self._ids[vm_id, name] = len(self._ids) + 1
+            self._queues[number] = _Queue(number)
 
-        consumers = self._consumers[queue]
-        consumers[:] = [known for known in consumers if known != consumer]
-        consumers.append(consumer)
-        return queue
+        queue = self._queues[number]
+
+        if queue.consumers[-1:] != [consumer]:
+            queue.consumers = [known for known in queue.consumers if known != consumer]
+            queue.consumers.append(consumer)
+            queue.untold = len(queue.messages)
+            queue.tell_next()
+
+        return number
+
+    def unregister(self, queue: int, consumer: Consumer) -> None:
+        found = self._queues.get(queue)
+
+        if found is None or consumer not in found.consumers:
+            return
+
+        if found.consumers[-1] == consumer:
+            found.untold = len(found.messages)
+
+        found.consumers.remove(consumer)
+
+    def told(self, queue: int) -> None:
+        if queue in self._queues:
+            self._queues[queue].tell_next()
 
     def resolve(self, vm_id: str, name: bytes) -> int | None:
         return self._ids.get((vm_id, name))
 
     def enqueue(self, queue: int, value: bytes) -> bool:
-        if queue not in self._queues:
+        found = self._queues.get(queue)
+
+        if found is None:
             return False
 
         size = len(value) + limits.QUEUE_MESSAGE_OVERHEAD
 
-        if self._sizes[queue] + size > limits.MAX_QUEUE_BYTES:
+        if found.size + size > limits.MAX_QUEUE_BYTES:
             raise StoreFull(f"the queue holds {limits.MAX_QUEUE_BYTES} bytes already")
 
-        self._queues[queue].append(value)
-        self._sizes[queue] += size
-        self._tell(queue)
+        found.messages.append(value)
+        found.size += size
+        found.tell()
         return True
 
-    def _tell(self, queue: int) -> None:
-        consumers = self._consumers[queue]
-
-        while consumers and not consumers[-1](queue):
-            consumers.pop()
-
     def dequeue(self, queue: int) -> bytes | None:
-        waiting = self._queues[queue]
+        found = self._queues[queue]
 
-        if not waiting:
+        if not found.messages:
             return None
 
-        value = waiting.popleft()
-        self._sizes[queue] -= len(value) + limits.QUEUE_MESSAGE_OVERHEAD
+        value = found.messages.popleft()
+        found.size -= len(value) + limits.QUEUE_MESSAGE_OVERHEAD
         return value

@@ -44,6 +44,7 @@ from tests.e2e.envoy.sent import (
     QUERY,
     STREAM,
     TWO,
+    UNREAD,
 )
 from tests.e2e.envoy.shapes import Answer, Case, Plugin, Request
 
@@ -601,6 +602,11 @@ CASES: Final = (
          "request_headers: trap x-go; log info fine", GO_THEN_NOT),
     Case("trap-then-next-request-c", "traps", C,
          "request_headers: trap x-go; log info fine", GO_THEN_NOT),
+    # In a response's headers as well Envoy makes the 503 of the trap, but then dies of the reply.
+    Case("trap-after-reply", "traps", RUST,
+         "request_headers: reply 403 denied x-why=no; trap", (PLAIN,)),
+    Case("trap-after-reply-c", "traps", C,
+         "request_headers: reply 403 denied x-why=no; trap", (PLAIN,)),
     Case("trap-go", "traps", GO, "request_headers: trap", (PLAIN,)),
     Case("trap-as", "traps", AS, "request_headers: trap", (PLAIN,)),
     Case("trap-c", "traps", C, "request_headers: trap", (PLAIN,)),
@@ -623,4 +629,9 @@ CASES: Final = (
          "response_headers: log info 3\n"
          "response_end: log info 4\n"
          "log: log info 5", (PLAIN,)),
+    # bodies in one chunk: that the application does not read
+    Case("body-unread-refused", "bodies in one chunk", RUST,
+         "request_body: reply 403 denied x-why=no; pause", (UNREAD,)),
+    Case("body-unread-seen", "bodies in one chunk", RUST,
+         "request_body: arguments", (UNREAD,)),
 )

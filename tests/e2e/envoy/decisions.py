@@ -175,6 +175,8 @@ body-calls: 1 application
 - content-length: 11
 action-end-of-request: 1 application
 - content-length: 11
+body-unread-seen: 1 application
+- content-length: 11
 """,
     ),
     Decision(
@@ -439,6 +441,9 @@ trap-call: log
 trap-request-body-later: log
 - critical: panicked at src/lib.rs:295:17:\nthe script says trap
 + critical: panicked at src/lib.rs:295:17:\n    the script says trap
+trap-after-reply: log
+- critical: panicked at src/lib.rs:295:17:\nthe script says trap
++ critical: panicked at src/lib.rs:295:17:\n    the script says trap
 """,  # noqa: E501
     ),
     Decision(
@@ -515,6 +520,31 @@ trap-go: 1 client
 + no body
 trap-go: log
 - info: (over)
+""",
+    ),
+    Decision(
+        "bodies-nobody-reads",
+        "A request's body passes the plugins when the application reads it. One that it does not "
+        "read, they don't see, and can't refuse: nothing has acted on it. The request's headers "
+        "they have seen before. In Envoy every body passes, whatever becomes of it.",
+        r"""
+body-unread-refused: 1 application
++ POST /
++ host: localhost
++ x-forwarded-proto: http
++ no body
++ not read
+body-unread-refused: 1 client
+- status 403
++ status 200
+- x-why: no
+- content-length: 6
+- body: denied
++ content-length: 5
++ body: hello
+body-unread-seen: log
+- info: request_body arguments -> 11 false
+- info: request_body arguments -> 0 true
 """,
     ),
 )

@@ -88,7 +88,10 @@ class Origin:
         self._served += 1
         self._write_request(scope)
 
-        if await self._read_body(receive):
+        if answer.unasked:
+            self._write("end", body="", complete=None)
+
+        if answer.unasked or await self._read_body(receive):
             await self._answer(answer, receive, send)
 
     def _write_request(self, scope: Message) -> None:

@@ -26,4 +26,6 @@ HEADER_EMPTY: Final = Request(headers=(("x-empty", ""),), answer=Answer(headers=
 HIGH: Final = Request(
     headers=(("x-a", b"caf\xe9 \xff"),), answer=Answer(headers=(("x-b", b"\xfe\x80"),))
 )
+#: Nobody reads its body.
+UNREAD: Final = Request(method="POST", chunks=(b"hello world",), answer=Answer(unasked=True))
 GO_THEN_NOT: Final = (Request(headers=(("x-go", "1"),)), PLAIN)

@@ -21,12 +21,14 @@ class Answer:
 
     One chunk is sent as one message with its content-length, several as a stream: each but the
     first waits until the plugin has seen the one before. `cut`: it fails after the chunks.
+    `unasked`: it answers without having read the request's body.
     """
 
     status: int = 200
     headers: tuple[Header, ...] = (("content-type", "text/plain"),)
     chunks: tuple[bytes, ...] = (b"hello",)
     cut: bool = False
+    unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ _SETTLING_AFTER_A_TRAP = 1.0
 
 _LINE = re.compile(r"(\w+)\twasm log ([^\s:]+)(?: [^\s:]+)?: ?(.*)")
 
+#: What the application says of a body's end.
+_ENDS = {True: "complete", False: "its client left before it was complete", None: "not read"}
+
 Line = tuple[str, str]
 Event = dict[str, object]
 
@@ -185,7 +188,7 @@ def observe(side: Side, case: Case) -> dict[str, list[str]]:
             f"{request['method']} {request['path']}",
             *application_headers(request["headers"]),
             f"body: {printable(end['body'])}" if end["body"] else "no body",
-            "complete" if end["complete"] else "its client left before it was complete",
+            _ENDS[end["complete"]],
         ]
 
     gone = len(side.events(case, "gone"))

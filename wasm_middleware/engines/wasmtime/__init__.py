@@ -232,14 +232,13 @@ class WasmtimeInstance:
             if self._entered or self.poisoned:
                 raise HostBug(f"{name} called on an instance that is busy or poisoned")
 
-            self._entered = clock.used = clock.running = True
-
-            if clock.parked:
-                clock.wake()
-
-            set_deadline(self._ticks)
-
             try:
+                self._entered = clock.used = clock.running = True
+
+                if clock.parked:
+                    clock.wake()
+
+                set_deadline(self._ticks)
                 return enter(*arguments)
             except Crossing as crossing:
                 raise self._failed(crossing) from None

@@ -52,11 +52,12 @@ def proxy_get_buffer_status(vm: Vm, buffer_type: int, ret_size: int, ret_unused:
 def proxy_set_buffer_bytes(
     vm: Vm, buffer_type: int, start: int, size: int, value: int, value_size: int
 ) -> int:
-    """Prepend, append, inject or replace; see `Buffer.splice`.
+    """Prepend, append, inject or replace.
 
-    The Rust SDK knows no other answer than OK. So what can't be written, or not now, is ignored
-    (Envoy: BadArgument, or NotFound); and a body that would grow beyond `body_limit` ends its
-    stream, as one that is gathered does: it must not go on without the change.
+    See `Buffer.splice`. The Rust SDK knows no other answer than OK. So what can't be written, or
+    not now, is ignored (Envoy: BadArgument, or NotFound); and a body that would grow beyond
+    `body_limit` ends its stream, as one that is gathered does: it must not go on without the
+    change.
     """
     call = "proxy_set_buffer_bytes"
 

@@ -6,11 +6,15 @@ stands for a failure looks like Envoy's: `:status` 504 for a time-out, 502 where
 for the rest, and text.
 
 Envoy refuses a call without `:path`, `:method` or `:authority`, or with an unknown upstream, with
-BadArgument; so do we, and the log says which it was.
+BadArgument; so do we, and the log says which it was. What they hold Envoy sends as it is, and joins
+those that are given twice with a comma. Here they are what a request has (RFC 9112, section 3): a
+guest may have them from a client, and no server on the way shall read another request out of them.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wasm_middleware import limits
@@ -27,6 +31,11 @@ from wasm_middleware.proxy_wasm.vm import Vm
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
 _REQUIRED = (b":method", b":path", b":authority")
+#: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VISIBLE = re.compile(rb"[!-~]+")
+#: Less strict than a URL: an upstream of a mesh has bars in its name, and is given as its host.
+_NO_AUTHORITY = re.compile(rb"[^!-~]|[@/?#\\,]")
 #: The guest gives milliseconds as a u32; its SDK may have had a negative number.
 _NEGATIVE = 0x8000_0000
 
@@ -102,15 +111,51 @@ def _refusal(vm: Vm, upstream: str, body_size: int, timeout: int) -> str:
 
 def _request_headers(vm: Vm, given: list[Pair]) -> tuple[Pair, ...]:
     pairs = _checked(given)
+    _check_target(_pseudo_headers(pairs))
     names = [name for name, value in pairs if value]
-
-    for name in _REQUIRED:
-        if name not in names:
-            raise InvalidHeader(f"it has no {name.decode()}")
-
     assert vm.context is not None
     traced = [pair for pair in vm.context.trace_headers() if pair[0] not in names]
     return (*pairs, *traced)
+
+
+def _pseudo_headers(pairs: Sequence[Pair]) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+
+    for name, value in pairs:
+        if name in found:
+            raise InvalidHeader(f"it has {name.decode()} twice")
+
+        if name[:1] == b":":
+            found[name] = value
+
+    for name in _REQUIRED:
+        if not found.get(name):
+            raise InvalidHeader(f"it has no {name.decode()}")
+
+    return found
+
+
+def _check_target(pseudo: dict[bytes, bytes]) -> None:
+    """Raise `InvalidHeader` for what is no request; no message shows a value, maybe a secret."""
+    method, path, authority = (pseudo[name] for name in _REQUIRED)
+
+    if b":status" in pseudo:
+        raise InvalidHeader("it has a :status, as a response")
+
+    if not _METHOD.fullmatch(method):
+        raise InvalidHeader(":method is not the name of a method")
+
+    if method == b"CONNECT":
+        raise InvalidHeader("a call can't be a CONNECT")
+
+    if path[:1] != b"/" and (method, path) != (b"OPTIONS", b"*"):
+        raise InvalidHeader(":path does not begin with a /")
+
+    if not _VISIBLE.fullmatch(path):
+        raise InvalidHeader(":path holds a space, a control character or what is not ASCII")
+
+    if _NO_AUTHORITY.search(authority):
+        raise InvalidHeader(":authority is not a host and a port")
 
 
 def _checked(given: list[Pair]) -> tuple[Pair, ...]:

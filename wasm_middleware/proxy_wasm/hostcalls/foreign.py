@@ -6,8 +6,9 @@ result comes through `proxy_on_foreign_function` on the plugin's root context, w
 how nginx's host does it for `resolve_lua`. A failure comes as no bytes with a status.
 
 Whose mistake it was decides the status: NotFound for a name, BadArgument for a `ValueError`,
-InternalFailure for anything else that the function raises. The Rust SDK takes just these and
-SerializationFailure.
+InternalFailure for anything else that the function raises, be it the end of a task or of the
+process: that is not a plugin's to bring about. Only Ctrl-C goes through. The Rust SDK takes just
+these and SerializationFailure.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def proxy_call_foreign_function(
 
     try:
         result = _call(vm, text, given)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         status, why = _explain(vm, text, vm.phase, error)
         return vm.refuse(status, _CALL, f"{text!r}: {why}")
 
@@ -154,21 +157,33 @@ class _LateAnswer:
     def cancel(self) -> None:
         self.stop()
 
+    @property
+    def _is_awaited(self) -> bool:
+        return self.vm.calls.get(self.token) is self
+
     async def run(self, call: Callable[[], Awaitable[object]]) -> None:
         vm = self.vm
         status, why = Status.OK, ""
 
         try:
             result = _checked(await call())
-        except Exception as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            vm.calls.pop(self.token, None)
+            raise
+        except BaseException as error:
+            # Cancelled by us, it is not awaited any more; by anybody else, it has failed.
+            if not (self._is_awaited or isinstance(error, Exception)):
+                raise
+
             result = b""
             status, why = _explain(vm, self.name, self.phase, error)
             vm.log(LogLevel.WARN, f"{_CALLBACK}: {self.name!r} gave no result: {why}")
 
         # The instance may have failed, or been unloaded, in the meantime.
-        if vm.calls.pop(self.token, None) is not self:
+        if not self._is_awaited:
             return
 
+        del vm.calls[self.token]
         delivery = Delivery(
             _CALLBACK,
             (self.token, len(result)),
@@ -178,7 +193,7 @@ class _LateAnswer:
         await vm.deliver(self.root, delivery)
 
 
-def _explain(vm: Vm, name: str, phase: str, error: Exception) -> tuple[Status, str]:
+def _explain(vm: Vm, name: str, phase: str, error: BaseException) -> tuple[Status, str]:
     """The status that stands for a failure, and what a guest may know of it.
 
     What a function has not raised on purpose is for its owner's eyes, with its traceback.

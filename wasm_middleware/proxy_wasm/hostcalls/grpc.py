@@ -26,9 +26,10 @@ from wasm_middleware.proxy_wasm.vm import Vm
 
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
-#: "/{service}/{method}" is a path; these parts of it need no escape.
-_SERVICE = re.compile(r"[A-Za-z0-9_.~/-]+")
-_METHOD = re.compile(r"[A-Za-z0-9_.~-]+")
+#: "/{service}/{method}" is a path; these parts of it need no escape, and none leads out of it.
+_SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.~-]+"
+_SERVICE = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
+_METHOD = re.compile(_SEGMENT)
 
 
 def proxy_grpc_call(

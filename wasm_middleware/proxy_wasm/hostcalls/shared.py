@@ -84,6 +84,7 @@ def proxy_register_shared_queue(vm: Vm, name: int, name_size: int, ret_queue: in
     except StoreFull as error:
         return vm.ignore(call, str(error))
 
+    root.queues.add(queue)
     vm.memory.write_u32(ret_queue, queue)
     return _OK
 
