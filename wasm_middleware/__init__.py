@@ -19,6 +19,7 @@ from wasm_middleware.errors import (
     StreamAborted,
     WasmMiddlewareError,
 )
+from wasm_middleware.proxy_wasm.ports import deferred
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ __all__ = [
     "WasmMiddlewareError",
     "WasmPluginMiddleware",
     "__version__",
+    "deferred",
     "wasm_exempt",
     "wasm_plugins",
 ]

@@ -21,7 +21,7 @@ A foreign exception becomes one of these in exactly one place per adapter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "GuestTimeout",
     "GuestTrap",
     "HostBug",
+    "HostWait",
     "MemoryFault",
     "PluginLoadError",
     "StreamAborted",
@@ -111,6 +112,8 @@ class GuestError(WasmMiddlewareError):
         self.reason = reason
         self.plugin = plugin
         self.phase = phase
+        #: It was logged.
+        self.reported = False
         super().__init__(reason)
 
     def __str__(self) -> str:
@@ -162,6 +165,19 @@ class AbiViolation(GuestError):
     """The guest broke a rule of the ABI that no status can answer."""
 
     kind = "abi"
+
+
+class HostWait(Exception):  # it is no error
+    """Raised by a host function whose result has to be waited for; never leaves an engine.
+
+    `outcome` is awaited while the guest is left alone. What it gives is called when the guest is
+    entered again, and ends the host call as the function itself would have. Only a function that
+    `may_wait` may raise it.
+    """
+
+    def __init__(self, outcome: Coroutine[object, object, Callable[[], int]]) -> None:
+        self.outcome = outcome
+        super().__init__("a host call waits")
 
 
 class MemoryFault(WasmMiddlewareError):

@@ -8,7 +8,7 @@ import logging
 import anyio
 import pytest
 
-from wasm_middleware import WasmPluginMiddleware
+from wasm_middleware import WasmPluginMiddleware, deferred
 from wasm_middleware.runtime.registry import REGISTRY, functions_key
 
 from .guests import CONTINUE, PAUSE, REQUEST_HEADERS, Guest, imports
@@ -112,7 +112,9 @@ async def test_requests_wait_for_an_asynchronous_function(workshop):
     async def app(scope, receive, send):
         await apps[int(scope["path"][1:])](scope, receive, send)
 
-    wrapped = await workshop.load(workshop.wrap(app, foreign_functions={"lookup": lookup}))
+    wrapped = await workshop.load(
+        workshop.wrap(app, foreign_functions={"lookup": deferred(lookup)})
+    )
 
     async with anyio.create_task_group() as group:
         for index in range(2):
@@ -131,7 +133,9 @@ async def test_an_asynchronous_failure_lets_the_plugin_go_on(workshop, caplog):
 
     workshop.add(Waiter)
     app = Spy()
-    await Server(asking(b"lookup")).run(workshop.wrap(app, foreign_functions={"lookup": lookup}))
+    await Server(asking(b"lookup")).run(
+        workshop.wrap(app, foreign_functions={"lookup": deferred(lookup)})
+    )
 
     assert app.header(b"x-result") == [b""]
     assert "gave no result: it failed" in caplog.text
@@ -149,7 +153,7 @@ async def test_a_function_that_is_cancelled_lets_the_plugin_go_on(workshop, capl
 
     workshop.add(Waiter)
     app = Spy()
-    functions = {"lookup": lookup}
+    functions = {"lookup": deferred(lookup)}
 
     with anyio.fail_after(5):
         await Server(asking(b"lookup")).run(workshop.wrap(app, foreign_functions=functions))
@@ -177,7 +181,7 @@ async def test_a_function_ends_with_the_plugins(workshop):
 
     workshop.add(Leaver)
     app = Spy()
-    wrapped = workshop.wrap(app, foreign_functions={"lookup": lookup})
+    wrapped = workshop.wrap(app, foreign_functions={"lookup": deferred(lookup)})
     await Server(asking(b"lookup")).run(wrapped)
 
     with anyio.fail_after(5):

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from wasm_middleware.abi.enums import Status
-from wasm_middleware.proxy_wasm.ports import ForeignCallRefused
+from wasm_middleware.proxy_wasm.ports import ForeignCallRefused, deferred
 
 from .harness import Server, Spy, http_scope
 
@@ -42,8 +42,8 @@ FUNCTIONS = {
     "empty": lambda _: b"",
     "number": lambda arguments: b"%d" % int(arguments),
     "fail": fail,
-    "later": later,
-    "fail_later": fail_later,
+    "later": deferred(later),
+    "fail_later": deferred(fail_later),
     **{status.name: refuse(status) for status in (Status.NOT_FOUND, Status.SERIALIZATION_FAILURE)},
 }
 

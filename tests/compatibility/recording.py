@@ -35,7 +35,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Note what crosses the boundary of every guest that is instantiated from now on."""
     seen: set[str] = set()
 
-    bind, enter, allocate = hostcalls._bind, Vm.enter, Vm.allocate
+    bind, enter, allocate = hostcalls._bind, Vm._call, Vm.allocate
 
     def noting_bind(vm, module, name):
         call = bind(vm, module, name)
@@ -56,7 +56,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return allocate(self, size)
 
     monkeypatch.setattr(hostcalls, "_bind", noting_bind)
-    monkeypatch.setattr(Vm, "enter", noting_enter)
+    monkeypatch.setattr(Vm, "_call", noting_enter)
     monkeypatch.setattr(Vm, "allocate", noting_allocate)
     return seen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from wasm_middleware.abi.enums import AbiVersion, answer_name
 from wasm_middleware.abi.properties import Path
@@ -112,6 +113,8 @@ class _WatchedGuest:
     def __init__(self, absent: str, looked_for: set[str]) -> None:
         self._absent, self._looked_for = absent, looked_for
 
+    def start_function(self) -> None: ...
+
     def set_timeout(self, seconds: float | None) -> None: ...
 
     def function(self, name: str):
@@ -150,7 +153,8 @@ def callbacks_looked_for() -> set[str]:
 def new_vm(*, network: bool = False) -> Vm:
     """A VM that makes no host call."""
     plugin = Plugin("watched", logging.getLogger(__name__), network=network)
-    return Vm(plugin, services=None)  # type: ignore[arg-type]
+    services = SimpleNamespace(waiting_calls=frozenset())
+    return Vm(plugin, services)  # type: ignore[arg-type]
 
 
 def dotted(path: Path) -> str:

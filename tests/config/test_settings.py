@@ -53,7 +53,7 @@ upstreams:
 callouts: {allow_hosts: ["example.com:443"]}
 shared_data: memory://
 log_level: warn
-scheduling: inline
+scheduling: sliced
 reload: off
 defaults: {priority: 5, timeout: 1s}
 """
@@ -66,7 +66,7 @@ def test_every_field_is_read(load: Load, folder: Path) -> None:
     assert settings.engine == "wasmtime"
     assert settings.shared_data == "memory://"
     assert settings.log_level == "warn"
-    assert settings.scheduling == "inline"
+    assert settings.scheduling == "sliced"
     assert settings.reload == "off"
     assert settings.warnings == ()
     assert plugin.name == "rate-limit"

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from tests.e2e.serving import ROOT
-from wasm_middleware import WasmPluginMiddleware
+from wasm_middleware import WasmPluginMiddleware, deferred
 
 _here = 0
 _both = anyio.Event()
@@ -45,5 +45,5 @@ app.add_middleware(
             {"name": "calls", "path": str(ROOT / "tests/plugins/foreign-calls.wasm")},
         ]
     },
-    foreign_functions={"upper": bytes.upper, "lower": bytes.lower, "meet": meet},
+    foreign_functions={"upper": bytes.upper, "lower": bytes.lower, "meet": deferred(meet)},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy_wasm.harness import Step, run
+from proxy_wasm.harness import Step, run, started
 from proxy_wasm.scripted import (
     EVERYTHING,
     NAMES,
@@ -33,7 +33,7 @@ class Bench:
         def resolve(_module: str, name: str, _signature: str) -> HostFunction:
             return HostFunction(lambda *arguments: answer(name, *arguments), FAULT)  # type: ignore[arg-type, return-value]
 
-        self.instance: Instance = module.instantiate(resolve, LIMITS, 5.0)
+        self.instance: Instance = started(module.instantiate(resolve, LIMITS), 5.0)
         self.memory = self.instance.memory
 
     def write(self, callback: str, *steps: Step, returns: int = 0) -> None:

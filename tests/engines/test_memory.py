@@ -83,4 +83,4 @@ def test_a_limit_below_the_first_size_is_a_memory_error(engine: Engine) -> None:
     module = guest_module(engine)
 
     with pytest.raises(GuestMemoryLimit):
-        module.instantiate(lambda *_: HostFunction(nothing, 0), limits, 1.0)
+        module.instantiate(lambda *_: HostFunction(nothing, 0), limits)

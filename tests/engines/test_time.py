@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 import wasmtime
-from proxy_wasm.harness import run
+from proxy_wasm.harness import run, started
 
 from wasm_middleware.engines.protocol import Engine, Instance, InstanceLimits
 from wasm_middleware.engines.wasmtime import WasmtimeEngine, engine_config, epoch
@@ -30,7 +30,7 @@ def make(
 ) -> Instance:
     waiting = list(functions)
     module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
-    return module.instantiate(lambda *_: waiting.pop(0), limits, timeout)
+    return started(module.instantiate(lambda *_: waiting.pop(0), limits), timeout)
 
 
 def enter(instance: Instance, name: str = "f", *arguments: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import wasmtime
-from proxy_wasm.harness import run
+from proxy_wasm.harness import run, started
 
 from wasm_middleware.engines.module_info import ModuleFormatError
 from wasm_middleware.engines.protocol import Engine, Instance, InstanceLimits
@@ -23,7 +23,7 @@ def make(
 ) -> Instance:
     waiting = list(functions)
     module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
-    return module.instantiate(lambda *_: waiting.pop(0), limits, timeout)
+    return started(module.instantiate(lambda *_: waiting.pop(0), limits), timeout)
 
 
 def enter(instance: Instance, name: str = "f", *arguments: int) -> int:
@@ -49,7 +49,7 @@ def test_imports_of_one_name_and_two_types_are_two_imports(wasmtime_engine: Engi
         (call $wide (i32.const 1) (i32.const 2) (i32.const 3) (i32.const 4))
         (i32.add (call $narrow) (call $long (i64.const -9)))))"""
     module = wasmtime_engine.compile(bytes(wasmtime.wat2wasm(wat)))
-    instance = module.instantiate(resolve, LIMITS, 5.0)
+    instance = started(module.instantiate(resolve, LIMITS), 5.0)
 
     assert enter(instance) == 14
     assert seen == [("iiii>", (1, 2, 3, 4)), (">i", ()), ("I>i", (-9,))]
@@ -94,7 +94,7 @@ def test_what_finding_a_function_raises_is_raised(wasmtime_engine: Engine) -> No
     module = wasmtime_engine.compile(bytes(wasmtime.wat2wasm('(module (import "a" "b" (func)))')))
 
     with pytest.raises(LookupError):
-        module.instantiate(resolve, LIMITS, 1.0)
+        module.instantiate(resolve, LIMITS)
 
 
 def test_what_a_host_function_raises_in_a_start_function_is_raised(

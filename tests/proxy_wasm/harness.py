@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+import anyio
+
 from wasm_middleware.engines.protocol import Instance, InstanceLimits, Module
 from wasm_middleware.limits import DEFAULT_MEMORY_LIMIT
 from wasm_middleware.proxy_wasm.context import Context, RootContext
@@ -67,6 +69,17 @@ def run(coroutine: Coroutine[object, object, T]) -> T:
     raise AssertionError("it waits for something")
 
 
+def started(instance: Instance, timeout: float | None) -> Instance:
+    """An instance whose start function, if it has one, has run."""
+    instance.set_timeout(timeout)
+    begin = instance.start_function()
+
+    if begin is not None:
+        run(begin())
+
+    return instance
+
+
 class FakeClock:
     """Fulfils `ports.Clock`; moves only where a test moves it."""
 
@@ -92,6 +105,9 @@ class FakeBackground:
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[Callable[..., Coroutine[object, object, None]], tuple]] = deque()
+
+    def event(self) -> anyio.Event:
+        return anyio.Event()
 
     def run(self, function: Callable[..., Coroutine[object, object, None]], *args: object) -> None:
         self.waiting.append((function, args))
@@ -258,8 +274,9 @@ class Guest:
     ) -> None:
         self.vm = Vm(plugin, services)
         self.instance: Instance = module.instantiate(
-            partial(resolve, self.vm), InstanceLimits(memory_limit, 1000), 5.0
+            partial(resolve, self.vm), InstanceLimits(memory_limit, 1000)
         )
+        self.instance.set_timeout(5.0)
         self.vm.attach(self.instance)
         self.memory = self.instance.memory
         self.services = services

@@ -31,7 +31,12 @@ from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 from wasm_middleware.proxy_wasm.hostcalls import resolve
 from wasm_middleware.proxy_wasm.plugin import Plugin
-from wasm_middleware.proxy_wasm.ports import ForeignCallRefused, HttpAnswer, Services
+from wasm_middleware.proxy_wasm.ports import (
+    ForeignCallRefused,
+    HttpAnswer,
+    Services,
+    deferred,
+)
 from wasm_middleware.proxy_wasm.stream import Stream
 from wasm_middleware.proxy_wasm.vm import Vm
 
@@ -174,7 +179,7 @@ async def _later(arguments: bytes) -> bytes:
 
 FUNCTIONS = {
     "echo": bytes,
-    "later": _later,
+    "later": deferred(_later),
     "error": _error,
     **{status.name: partial(_refuse, status) for status in Status},
 }
@@ -205,7 +210,7 @@ def services() -> Services:
 def load(module: Module, services: Services, **options: object) -> Vm:
     plugin = Plugin("tested", LOGGER, timeout=None, log_level=LogLevel.DEBUG, **options)  # type: ignore[arg-type]
     vm = Vm(plugin, services)
-    vm.attach(module.instantiate(partial(resolve, vm), InstanceLimits(limits.GIB, 10_000), 5.0))
+    vm.attach(module.instantiate(partial(resolve, vm), InstanceLimits(limits.GIB, 10_000)))
     run(vm.start())
     return vm
 

@@ -219,7 +219,7 @@ def test_a_stream_that_was_cancelled_while_it_ended_is_finished_by_finishing_aga
     instance = (
         NullEngine({b"slow": Slow})
         .compile(b"slow")
-        .instantiate(lambda *_: Host(), InstanceLimits(1 << 20, 10), None)
+        .instantiate(lambda *_: Host(), InstanceLimits(1 << 20, 10))
     )
     vm.attach(instance)
     run(vm.start())

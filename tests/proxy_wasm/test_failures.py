@@ -64,7 +64,7 @@ def suspending() -> tuple[Vm, Stream, Coroutine[object, object, int]]:
     """A VM, a stream that it holds, and a call of its guest's that has begun and is suspended."""
     vm = Vm(Plugin(name="tested", logger=LOGGER), services())
     allowed = InstanceLimits(DEFAULT_MEMORY_LIMIT, 1)
-    instance = NullModule(Suspends).instantiate(partial(resolve, vm), allowed, None)
+    instance = NullModule(Suspends).instantiate(partial(resolve, vm), allowed)
     vm.attach(instance)
     run(vm.start())
     stream = Stream(vm.services.clock, lambda: INFO)
@@ -366,7 +366,7 @@ def test_a_suspended_call_that_is_never_resumed_costs_the_instance(how: str) -> 
             suspended.throw(asyncio.CancelledError())
 
     assert vm.guest.poisoned
-    assert not vm.running
+    assert not vm.turn.busy
     assert stream.reply is not None
     assert stream.reply.status == 503
 

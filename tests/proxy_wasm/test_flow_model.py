@@ -113,7 +113,7 @@ def started(behaviour: Behaviour) -> tuple[Vm, Seen]:
     )
     vm = Vm(plugin, services())
     module = NullEngine({b"": kind}).compile(b"")
-    vm.attach(module.instantiate(partial(resolve, vm), InstanceLimits(1 << 20, 10), None))
+    vm.attach(module.instantiate(partial(resolve, vm), InstanceLimits(1 << 20, 10)))
     run(vm.start())
     return vm, seen
 

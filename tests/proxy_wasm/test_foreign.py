@@ -14,7 +14,12 @@ from wasm_middleware import limits
 from wasm_middleware.abi import protobuf
 from wasm_middleware.abi.enums import BufferType, Status
 from wasm_middleware.proxy_wasm.context import Context
-from wasm_middleware.proxy_wasm.ports import ForeignCallRefused, ForeignFunction, Services
+from wasm_middleware.proxy_wasm.ports import (
+    ForeignCallRefused,
+    ForeignFunction,
+    Services,
+    deferred,
+)
 
 from . import harness
 from .harness import (
@@ -66,7 +71,12 @@ class Late:
 @pytest.fixture
 def functions() -> dict[str, ForeignFunction]:
     """What a test puts here can be called."""
-    return {"reverse": reverse, "later": reverse_later, "fails": fails, "numbers": takes_numbers}
+    return {
+        "reverse": reverse,
+        "later": deferred(reverse_later),
+        "fails": fails,
+        "numbers": takes_numbers,
+    }
 
 
 @pytest.fixture
@@ -312,7 +322,7 @@ def test_a_stream_gets_its_answer_through_the_root_context(guest: Guest) -> None
 def test_any_awaitable_is_waited_for(
     guest: Guest, functions: dict[str, ForeignFunction], function: ForeignFunction
 ) -> None:
-    functions["awaitable"] = function
+    functions["awaitable"] = deferred(function)
     on_answer(guest)
     ask(guest, b"awaitable", b"ABA", root_of(guest))
     background(guest).run_all()
@@ -365,7 +375,7 @@ def test_a_failure_comes_as_no_bytes_and_a_status(
     async def fails(_arguments: bytes) -> bytes:
         raise error
 
-    functions["fails"] = fails
+    functions["fails"] = deferred(fails)
     on_answer(guest)
 
     assert ask(guest, b"fails", b"", root_of(guest)) == Status.OK
@@ -386,7 +396,7 @@ def test_a_function_that_was_cancelled_by_others_has_failed(
     async def ends(_arguments: bytes) -> bytes:
         raise error
 
-    functions["ends"] = ends
+    functions["ends"] = deferred(ends)
     on_answer(guest)
     ask(guest, b"ends", b"", root_of(guest))
     background(guest).run_all()
@@ -404,7 +414,7 @@ def test_a_function_that_was_cancelled_by_us_is_not_answered(
         guest.vm.calls.clear()
         raise asyncio.CancelledError
 
-    functions["unloaded"] = unloaded
+    functions["unloaded"] = deferred(unloaded)
     ask(guest, b"unloaded", b"", root_of(guest))
 
     # Whoever has cancelled it waits for that.
@@ -421,7 +431,7 @@ def test_ctrl_c_in_an_asynchronous_function_goes_through_and_leaves_nothing(
     async def interrupted(_arguments: bytes) -> bytes:
         raise KeyboardInterrupt
 
-    functions["interrupted"] = interrupted
+    functions["interrupted"] = deferred(interrupted)
     ask(guest, b"interrupted", b"", root_of(guest))
 
     with pytest.raises(KeyboardInterrupt):
@@ -437,7 +447,7 @@ def test_a_later_success_has_a_status_too(
     async def fails(_arguments: bytes) -> bytes:
         raise ValueError("first")
 
-    functions["first"] = fails
+    functions["first"] = deferred(fails)
     on_answer(guest)
     ask(guest, b"first", b"", root_of(guest))
     ask(guest, b"later", b"abc", root_of(guest))
@@ -483,7 +493,7 @@ def test_an_answer_that_is_already_on_its_way_is_dropped(
         guest.vm.calls.clear()
         return arguments
 
-    functions["meanwhile"] = meanwhile
+    functions["meanwhile"] = deferred(meanwhile)
     ask(guest, b"meanwhile", b"abc", root_of(guest))
     background(guest).run_all()
 

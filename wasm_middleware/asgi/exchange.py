@@ -146,9 +146,7 @@ class Exchange:
         if self._finished:
             return
 
-        async with self.turn:
-            await self.stream.finish()
-
+        await self.turn.run(self.stream.finish())
         self._finished = True
         # Whoever still watches over a pause has nothing to watch any more.
         self.inbox.wake()
@@ -249,7 +247,7 @@ class Exchange:
         await self._join(self.chain.links)
 
         if not stream.interrupted:
-            await stream.request.start(headers, end_of_stream=ended)
+            await self.turn.run(stream.request.start(headers, end_of_stream=ended))
             await self._settle_request()
 
         if headers.pseudo_changed:
@@ -340,7 +338,7 @@ class Exchange:
                 await self._join(added)
 
                 if not stream.interrupted:
-                    await request.pass_more()
+                    await self.turn.run(request.pass_more())
                     await self._settle_request()
 
     def _refuse(self, error: Exception) -> None:
@@ -403,12 +401,13 @@ class Exchange:
         inbox.ended = not more
 
         # An application may give up on its `receive` at any time, but not on what was received.
-        with anyio.CancelScope(shield=True):
-            async with self.turn:
-                if not (self.stream.interrupted or self.over):
-                    await flow.feed(body, end_of_stream=not more)
-
+        await self.turn.run(self.feed(flow, body, end_of_stream=not more))
         return None
+
+    async def feed(self, flow: Flow, body: bytes, *, end_of_stream: bool) -> None:
+        """Show plugins a part of a body, if that still matters; called in turn."""
+        if not (self.stream.interrupted or self.over):
+            await flow.feed(body, end_of_stream=end_of_stream)
 
     # Replies
 
@@ -435,9 +434,7 @@ class Exchange:
             if stream.aborted is not None:
                 raise StreamAborted(str(stream.aborted))
 
-            async with self.turn:
-                body = await stream.begin_reply(head=self.is_head)
-
+            body = await self.turn.run(stream.begin_reply(head=self.is_head))
             await self.settle(stream.response)
 
             if stream.response.output and not stream.interrupted:

@@ -75,7 +75,7 @@ class Inbox:
         With `watch` the server is asked meanwhile, as far as that is harmless; with `wants_body`
         in any case, and the wait ends when there is a message.
         """
-        context, stream = flow.paused_by, self._stream
+        context = flow.paused_by
 
         if context is None:
             return
@@ -87,18 +87,26 @@ class Inbox:
                 await self._next_wake(watch=watch, wants_body=wants_body)
 
             # Out of the deadline's scope, which is for waiting and not for running a guest.
-            async with self._turn:
-                if not self._holds(flow, context):
-                    return
+            expired = scope.cancelled_caught
 
-                if scope.cancelled_caught:
-                    await stream.expire(flow, context)
-                else:
-                    await stream.proceed()
+            if not await self._turn.run(self._proceed(flow, context, expired=expired)):
+                return
 
-                if not self._holds(flow, context):
-                    self._pauses.pop(flow, None)
-                    return
+    async def _proceed(self, flow: Flow, context: StreamContext, *, expired: bool) -> bool:
+        """Do what the wait was for; whether the context still holds the flow."""
+        if not self._holds(flow, context):
+            return False
+
+        if expired:
+            await self._stream.expire(flow, context)
+        else:
+            await self._stream.proceed()
+
+        if self._holds(flow, context):
+            return True
+
+        self._pauses.pop(flow, None)
+        return False
 
     def _deadline(self, flow: Flow, context: StreamContext) -> float:
         # An application may give up a wait and begin another: the plugin's time goes on.

@@ -137,7 +137,7 @@ class WasmPluginMiddleware:
             self._make_engine,
             functions_key(functions),
         )
-        make = self._make_engine or (lambda: make_engine(settings.engine))
+        make = self._make_engine or (lambda: make_engine(settings.engine, settings.scheduling))
         generation = await REGISTRY.acquire(key, settings, make, functions)
 
         try:

@@ -169,9 +169,7 @@ class Socket:
             self._disconnect, self._told = message, True
             return False
 
-        async with self._turn:
-            await connection.open()
-
+        await self._turn.run(connection.open())
         self._stir()
 
         while not (connection.opened or self._ends):
@@ -268,20 +266,18 @@ class Socket:
         """Show the plugins what the client has sent; anything but data is its end."""
         downstream = self._connection.downstream
 
+        message, self._slot = self._slot, None
+
+        # Somebody else has shown it meanwhile.
+        if message is None:
+            return
+
         # An application may give up on its `receive` at any time, but not on what was received.
-        with anyio.CancelScope(shield=True):
-            async with self._turn:
-                message, self._slot = self._slot, None
-
-                # Somebody else has shown it meanwhile.
-                if message is None:
-                    return
-
-                if message["type"] == "websocket.receive":
-                    await downstream.feed(_chunk(message))
-                else:
-                    self._disconnect = message
-                    await downstream.feed(ended=True)
+        if message["type"] == "websocket.receive":
+            await self._turn.run(downstream.feed(_chunk(message)))
+        else:
+            self._disconnect = message
+            await self._turn.run(downstream.feed(ended=True))
 
         self._stir_if_needed()
 
@@ -414,9 +410,7 @@ class Socket:
             while True:
                 self._stirred = stirred = anyio.Event()
 
-                with anyio.CancelScope(shield=True):
-                    async with self._turn:
-                        await connection.expire()
+                await self._turn.run(connection.expire())
 
                 if connection.upstream.output or self._is_close_due:
                     self._drain()
@@ -451,10 +445,7 @@ class Socket:
         self._move()
 
     async def _feed_upstream(self, *chunks: Chunk, ended: bool = False) -> None:
-        with anyio.CancelScope(shield=True):
-            async with self._turn:
-                await self._connection.upstream.feed(*chunks, ended=ended)
-
+        await self._turn.run(self._connection.upstream.feed(*chunks, ended=ended))
         self._stir_if_needed()
 
     def _stir_if_needed(self) -> None:
@@ -462,9 +453,7 @@ class Socket:
             self._stir()
 
     async def _closed(self, direction: Direction, peer: PeerType) -> None:
-        with anyio.CancelScope(shield=True):
-            async with self._turn:
-                await self._connection.closed(direction, peer)
+        await self._turn.run(self._connection.closed(direction, peer))
 
     def _stir(self) -> None:
         self._stirred.set()

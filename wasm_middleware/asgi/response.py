@@ -27,6 +27,7 @@ from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.asgi.scope import lowered
 from wasm_middleware.asgi.turn import Turn
 from wasm_middleware.asgi.types import Message
+from wasm_middleware.proxy_wasm.flow import Flow
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 from wasm_middleware.proxy_wasm.stream import Stream
 
@@ -114,10 +115,7 @@ class Response:
         if exchange.chain.wants_response_body:
             stream.may_add_trailers = exchange.can_send_trailers and not self._bodiless
 
-        async with exchange.turn:
-            if not (stream.interrupted or exchange.over):
-                await stream.start_response(headers, end_of_stream=ended)
-
+        await exchange.turn.run(self._show_headers(headers, ended=ended))
         flow = stream.response
 
         if not flow.passed and (ended or not flow.takes_body):
@@ -131,6 +129,12 @@ class Response:
 
         if flow.passed and (ended or not self._may_lie(headers)):
             await self._flush()
+
+    async def _show_headers(self, headers: HeaderMap, *, ended: bool) -> None:
+        exchange = self._exchange
+
+        if not (exchange.stream.interrupted or exchange.over):
+            await exchange.stream.start_response(headers, end_of_stream=ended)
 
     def _may_lie(self, headers: HeaderMap) -> bool:
         """Whether the length that is declared may not be the body's in the end."""
@@ -157,10 +161,9 @@ class Response:
 
         exchange.inbox.renew(flow)
 
-        async with exchange.turn:
-            if not (exchange.stream.interrupted or exchange.over):
-                # A memoryview, in Starlette; a guest's buffer is bytes.
-                await flow.feed(bytes(body), end_of_stream=not (more or self._trailers))
+        # A memoryview, in Starlette; a guest's buffer is bytes.
+        body, ended = bytes(body), not (more or self._trailers)
+        await exchange.turn.run(exchange.feed(flow, body, end_of_stream=ended))
 
         if flow.paused_by is not None:
             self._watch_over()
@@ -245,15 +248,19 @@ class Response:
         if message.get("more_trailers", False) or not self._trailers:
             return
 
-        async with exchange.turn:
-            if not (exchange.stream.interrupted or exchange.over):
-                await flow.end(HeaderMap(self._given_trailers))
+        await exchange.turn.run(self._show_trailers(flow))
 
         if flow.paused_by is not None:
             self._watch_over()
 
         await self._let_go()
         await self._send_output({"type": "http.response.body"})
+
+    async def _show_trailers(self, flow: Flow) -> None:
+        exchange = self._exchange
+
+        if not (exchange.stream.interrupted or exchange.over):
+            await flow.end(HeaderMap(self._given_trailers))
 
     async def _send_trailers(self) -> None:
         trailers = self._exchange.stream.response.trailers

@@ -76,7 +76,6 @@ class Handshake(Exchange):
 
     async def finish(self) -> None:
         if self._connection is not None:
-            async with self.turn:
-                await self._connection.finish()
+            await self.turn.run(self._connection.finish())
 
         await super().finish()

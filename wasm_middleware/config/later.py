@@ -31,6 +31,5 @@ LATER_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "engine": ("wasmer",),
     "isolation": ("request",),
     "reload": ("watch",),
-    "scheduling": ("sliced",),
     "shared_data": ("sqlite:", "redis:", "rediss:"),
 }

@@ -341,8 +341,11 @@ class Settings(_Frozen):
     log_level: _LogLevel = "info"
     """The level of the plugins without their own."""
 
-    scheduling: Annotated[Literal["inline"], fields.choice("inline", key="scheduling")] = "inline"
-    """How calls into plugins share the event loop."""
+    scheduling: Annotated[
+        Literal["sliced", "inline"], fields.choice("sliced", "inline", key="scheduling")
+    ] = "sliced"
+    """How calls into plugins share the event loop: by turns of a millisecond, or one after another
+    from beginning to end."""
 
     reload: Annotated[Literal["off"], fields.choice("off", key="reload")] = "off"
     """Whether changed files are loaded while the service runs."""

@@ -104,7 +104,7 @@ def read_module_info(wasm: bytes) -> ModuleInfo:
     sections = _Sections()
 
     try:
-        _read_sections(_Reader(wasm, 8, len(wasm)), sections)
+        _read_sections(Reader(wasm, 8, len(wasm)), sections)
     except (IndexError, UnicodeDecodeError) as error:
         raise ModuleFormatError("the file is damaged or cut short") from error
 
@@ -127,7 +127,7 @@ class _Sections:
     memory: MemoryType | None = None
 
 
-class _Reader:
+class Reader:
     """Reads the binary format's primitives between two positions; raises IndexError at the end."""
 
     __slots__ = ("data", "end", "position")
@@ -173,15 +173,15 @@ class _Reader:
         self.position += size
         return self.data[self.position - size : self.position].decode()
 
-    def part(self) -> _Reader:
+    def part(self) -> Reader:
         """A reader for the next `size` bytes, which this one skips."""
         size = self.count()
-        part = _Reader(self.data, self.position, self.position + size)
+        part = Reader(self.data, self.position, self.position + size)
         self.position += size
         return part
 
 
-def _read_sections(reader: _Reader, sections: _Sections) -> None:
+def _read_sections(reader: Reader, sections: _Sections) -> None:
     while reader.position < reader.end:
         number = reader.byte()
         body = reader.part()
@@ -191,7 +191,7 @@ def _read_sections(reader: _Reader, sections: _Sections) -> None:
                 _SECTIONS[number](body, sections)
 
 
-def _read_type(reader: _Reader, sections: _Sections) -> None:
+def _read_type(reader: Reader, sections: _Sections) -> None:
     form = reader.byte()
 
     if form != _FUNCTION_TYPE:
@@ -202,7 +202,7 @@ def _read_type(reader: _Reader, sections: _Sections) -> None:
     sections.types.append("".join([*parameters, ">", *results]))
 
 
-def _value_type(reader: _Reader) -> str:
+def _value_type(reader: Reader) -> str:
     code = reader.byte()
 
     # One that may not be null could not be answered by a host that knows nothing of its type.
@@ -215,13 +215,13 @@ def _value_type(reader: _Reader) -> str:
     return _VALUE_TYPES[code]
 
 
-def _limits(reader: _Reader) -> MemoryType:
+def _limits(reader: Reader) -> MemoryType:
     flags = reader.byte()
     minimum = reader.number(64)
     return MemoryType(minimum, reader.number(64) if flags & 1 else None)
 
 
-def _read_import(reader: _Reader, sections: _Sections) -> None:
+def _read_import(reader: Reader, sections: _Sections) -> None:
     module, name, kind = reader.name(), reader.name(), _kind(reader)
     signature = ""
 
@@ -244,7 +244,7 @@ def _read_import(reader: _Reader, sections: _Sections) -> None:
     sections.imports.append(Import(module, name, kind, signature))
 
 
-def _kind(reader: _Reader) -> ExternKind:
+def _kind(reader: Reader) -> ExternKind:
     code = reader.byte()
 
     if code > ExternKind.TAG:
@@ -253,16 +253,16 @@ def _kind(reader: _Reader) -> ExternKind:
     return ExternKind(code)
 
 
-def _read_function(reader: _Reader, sections: _Sections) -> None:
+def _read_function(reader: Reader, sections: _Sections) -> None:
     sections.functions.append(sections.types[reader.number()])
 
 
-def _read_memory(reader: _Reader, sections: _Sections) -> None:
+def _read_memory(reader: Reader, sections: _Sections) -> None:
     memory = _limits(reader)
     sections.memory = sections.memory or memory
 
 
-def _read_export(reader: _Reader, sections: _Sections) -> None:
+def _read_export(reader: Reader, sections: _Sections) -> None:
     name, kind, index = reader.name(), _kind(reader), reader.number()
     signature = sections.functions[index] if kind is ExternKind.FUNCTION else ""
     sections.exports.append(Export(name, kind, signature))

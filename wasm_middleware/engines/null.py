@@ -155,6 +155,8 @@ class NullEngine:
 
     name = "null"
     description = "null engine (plugins in Python)"
+    #: A guest's own coroutines may, but no host function can wait.
+    suspends = False
 
     def __init__(self, modules: Mapping[bytes, type[NullGuest]] | None = None) -> None:
         self._modules = dict(modules or {})
@@ -193,9 +195,7 @@ class NullModule:
             memory=MemoryType(guest.memory_size // 65536, None),
         )
 
-    def instantiate(
-        self, resolve: Resolve, limits: InstanceLimits, timeout: float | None
-    ) -> NullInstance:
+    def instantiate(self, resolve: Resolve, limits: InstanceLimits) -> NullInstance:
         if self._guest.memory_size > limits.memory:
             raise GuestMemoryLimit(f"it begins with more memory than its {limits.memory:,} bytes")
 
@@ -215,6 +215,9 @@ class NullInstance:
         self.memory = guest.memory
         self.poisoned = False
         self.entered = False
+
+    def start_function(self) -> GuestFunction | None:
+        return None
 
     def set_timeout(self, seconds: float | None) -> None:
         """Python code runs as long as it likes."""

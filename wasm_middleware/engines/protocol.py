@@ -12,6 +12,9 @@ Rules that every engine keeps:
 - A guest call that fails raises a `GuestError`, and the instance is `poisoned`: no call may enter
   it again (`HostBug`), since its memory may be half-way through a change. A `GuestExit` with code 0
   that a host function raises ends the call and poisons nothing.
+- Where an engine `suspends`, a guest call may be left in its middle, so that others go on: when it
+  computes for long, and when a host function that `may_wait` raises `HostWait`. One that is
+  cancelled there poisons its instance. Elsewhere a guest call runs from its beginning to its end.
 - `compile` blocks and may be called on any thread. Everything else belongs to one thread at a
   time; an instance is entered by one call at a time (`HostBug` otherwise).
 
@@ -42,6 +45,10 @@ class HostFunction(Protocol):
     @property
     def faulted(self) -> Callable[[MemoryFault], None]:
         """Told of it first, for the log."""
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether `call` may raise `HostWait`. Only engines that `suspend` allow it."""
 
 
 #: Finds the host function for an import; its arguments are the module's and the function's name
@@ -106,6 +113,9 @@ class Instance(Protocol):
     def poisoned(self) -> bool:
         """A call failed in it: it must be thrown away."""
 
+    def start_function(self) -> GuestFunction | None:
+        """What the module wants to be run before anything else, if it does."""
+
     def set_timeout(self, seconds: float | None) -> None:
         """How long each later guest call may run; None for ever."""
 
@@ -126,10 +136,8 @@ class Module(Protocol):
     def info(self) -> ModuleInfo:
         """What the module's bytes say."""
 
-    def instantiate(
-        self, resolve: Resolve, limits: InstanceLimits, timeout: float | None
-    ) -> Instance:
-        """Link and instantiate, running the module's start function if it has one.
+    def instantiate(self, resolve: Resolve, limits: InstanceLimits) -> Instance:
+        """Link and instantiate, which runs nothing of the guest's (`Instance.start_function`).
 
         Raises `GuestError` when that fails or the limits are too small to begin with.
         """
@@ -145,6 +153,10 @@ class Engine(Protocol):
     @property
     def description(self) -> str:
         """One line for people: version and scheme."""
+
+    @property
+    def suspends(self) -> bool:
+        """Whether guest calls can be left in their middle."""
 
     def compile(self, wasm: bytes) -> Module:
         """Compile a core module; raise `ModuleFormatError` if it isn't a valid one."""

@@ -129,7 +129,7 @@ class ConnectionContext(Context):
             if callbacks.delete is not None and not vm.guest.poisoned:
                 await vm.enter(self, callbacks.delete, "on_delete", self.id)
         except GuestError as error:
-            _LOG.error("%s", error, extra={"plugin": self.plugin.name, "phase": error.phase})
+            vm.report(error)
         finally:
             del vm.contexts[self.id]
 
@@ -324,7 +324,7 @@ class Connection:
         """Apply the failure policy; the action that the failed call counts as."""
         context.left_out = True
         plugin = context.plugin
-        _LOG.error("%s", error, extra={"plugin": plugin.name, "phase": error.phase})
+        context.vm.report(error)
 
         if not (plugin.fail_open or self.closing is not None or self.finished):
             self._close(Closing(INTERNAL_ERROR, failed=True))

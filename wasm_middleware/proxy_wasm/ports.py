@@ -41,6 +41,8 @@ class Guest(Protocol):
     @property
     def poisoned(self) -> bool: ...
 
+    def start_function(self) -> GuestFunction | None: ...
+
     def set_timeout(self, seconds: float | None) -> None: ...
 
     def function(self, name: str) -> GuestFunction | None: ...
@@ -61,6 +63,8 @@ class HostFunction:
     call: Callable[..., int | None]
     fault: int
     faulted: Callable[[MemoryFault], None] = _unheard
+    #: It may raise `HostWait`.
+    may_wait: bool = False
 
 
 class Clock(Protocol):
@@ -89,6 +93,14 @@ class SharedData(Protocol):
 
 Consumer = Callable[[int], bool]
 """Told that a message has come into a queue, by id; False when it can take none any more."""
+
+
+class SharedStore(Protocol):
+    """Shared data that has to be waited for, as it is over a network; else as `SharedData`."""
+
+    async def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | None: ...
+
+    async def set(self, vm_id: str, key: bytes, value: bytes, cas: int) -> bool: ...
 
 
 class Queues(Protocol):
@@ -267,9 +279,21 @@ ForeignFunction = Callable[[bytes], "bytes | Awaitable[bytes]"]
 """A function that guests call by name. None counts as no bytes.
 
 Raises `ValueError` for arguments it can't take, `ForeignCallRefused` to answer something else, and
-anything else where it fails. The result of an asynchronous one comes later, through
-`proxy_on_foreign_function`.
+anything else where it fails. An asynchronous one is awaited inside of the guest's call.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class deferred:  # read as a function: `deferred(look_up)`
+    """A foreign function whose result comes later, through `proxy_on_foreign_function`.
+
+    The call itself answers with an id at once (4 bytes, little-endian), and the callback brings it.
+    """
+
+    function: ForeignFunction
+
+    def __call__(self, arguments: bytes) -> bytes | Awaitable[bytes]:
+        return self.function(arguments)
 
 
 class ForeignCallRefused(Exception):
@@ -282,8 +306,22 @@ class ForeignCallRefused(Exception):
         super().__init__(reason)
 
 
+class Event(Protocol):
+    """What tasks wait for until it happens."""
+
+    def set(self) -> None:
+        """Let everybody go on who waits, and who will."""
+
+    def is_set(self) -> bool: ...
+
+    async def wait(self) -> object: ...
+
+
 class Background(Protocol):
     """Runs what must not run inside a host call."""
+
+    def event(self) -> Event:
+        """A new event, of the event loop that runs."""
 
     def run(self, function: Callable[..., Coroutine[object, object, None]], *args: object) -> None:
         """Run it once what is running now has returned; of two, the first first."""
@@ -300,7 +338,7 @@ class Services:
 
     clock: Clock
     entropy: Entropy
-    shared_data: SharedData
+    shared_data: SharedData | SharedStore
     queues: Queues
     metrics: Metrics
     background: Background
@@ -308,3 +346,5 @@ class Services:
     http: HttpClient | None = None
     grpc: GrpcClient | None = None
     foreign_functions: Mapping[str, ForeignFunction] = field(default_factory=dict)
+    #: The host calls that may wait for their results, inside of a guest's call.
+    waiting_calls: frozenset[str] = frozenset()

@@ -407,7 +407,7 @@ class Stream:
         """Apply the failure policy; the action that the failed call counts as."""
         context.left_out = True
         plugin = context.plugin
-        _LOG.error("%s", error, extra={"plugin": plugin.name, "phase": error.phase})
+        context.vm.report(error)
 
         if plugin.fail_open or self.finished:
             self._release_all(context)

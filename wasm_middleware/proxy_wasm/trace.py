@@ -145,6 +145,9 @@ class TracedGuest:
     def poisoned(self) -> bool:
         return self._guest.poisoned
 
+    def start_function(self) -> GuestFunction | None:
+        return self._traced("start", self._guest.start_function())
+
     def set_timeout(self, seconds: float | None) -> None:
         self._guest.set_timeout(seconds)
 
@@ -155,7 +158,9 @@ class TracedGuest:
         self._guest.close()
 
     def function(self, name: str) -> GuestFunction | None:
-        function = self._guest.function(name)
+        return self._traced(name, self._guest.function(name))
+
+    def _traced(self, name: str, function: GuestFunction | None) -> GuestFunction | None:
         vm = self._vm
 
         if function is None:

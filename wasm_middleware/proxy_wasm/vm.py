@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container
-from typing import NoReturn, cast
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel, Status
@@ -32,7 +31,6 @@ from wasm_middleware.errors import (
     GuestError,
     GuestExit,
     GuestTrap,
-    HostBug,
     MemoryFault,
     PluginLoadError,
 )
@@ -43,6 +41,7 @@ from wasm_middleware.proxy_wasm.plugin import Plugin
 from wasm_middleware.proxy_wasm.pluginlog import PluginLog
 from wasm_middleware.proxy_wasm.ports import Guest, GuestFunction, Memory, Services
 from wasm_middleware.proxy_wasm.trace import TracedGuest
+from wasm_middleware.proxy_wasm.turn import Turn
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -51,13 +50,6 @@ _MAX_ID = 0xFFFF_FFFF
 _OK = Status.OK
 _LOST = "its instance failed in another call"
 _UNLOADED = "its instance was unloaded"
-
-
-class _NoMemoryYet:
-    """The memory of a guest that is being instantiated: host calls can't reach it."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise MemoryFault("the instance is still being made")
 
 
 class Vm(PluginLog):
@@ -80,8 +72,8 @@ class Vm(PluginLog):
         "on_change",
         "properties",
         "roots",
-        "running",
         "services",
+        "turn",
     )
 
     callbacks: Callbacks
@@ -94,7 +86,8 @@ class Vm(PluginLog):
         self.contexts: dict[int, Context] = {}
         #: Root contexts by configuration.
         self.roots: dict[bytes, RootContext] = {}
-        self.running = False
+        #: Whose call is in the guest; one may be left in its middle.
+        self.turn = Turn(lambda: services.background.event())
         self.properties: dict[Path, bytes] = {
             (b"plugin_name",): plugin.name.encode(),
             (b"plugin_root_id",): plugin.root_id.encode(),
@@ -109,8 +102,6 @@ class Vm(PluginLog):
         self.last_status: tuple[int, bytes] = (0, b"")
         #: Told when a root context has changed its tick period or is done, or the guest has failed.
         self.on_change: Callable[[], None] | None = None
-        # Until there is an instance: its start function may make host calls.
-        self.memory = cast(Memory, _NoMemoryYet())
         self._allocate: Callable[..., int] | None = None
         self._last_id = 0
         self._last_token = 0
@@ -137,6 +128,11 @@ class Vm(PluginLog):
         await self.add_root(self.plugin.config, timeout)
 
     async def _initialize(self) -> None:
+        begin = self.guest.start_function()
+
+        if begin is not None:
+            await self.enter(None, begin, "start")
+
         initialize = self.guest.function("_initialize")
 
         if initialize is None:
@@ -308,24 +304,34 @@ class Vm(PluginLog):
         """Call a root context back; a failure is logged, and costs the instance."""
         callback = self.callbacks.deliveries[delivery.callback]
 
-        if self.guest.poisoned or root.ended:
-            return
+        async with self.turn:
+            if self.guest.poisoned or root.ended:
+                return
 
-        if delivery.status is not None:
-            self.last_status = delivery.status
+            if delivery.status is not None:
+                self.last_status = delivery.status
 
-        if callback is None:
-            return
+            if callback is None:
+                return
 
-        phase = delivery.callback.removeprefix("proxy_")
-        self.delivery = delivery
+            phase = delivery.callback.removeprefix("proxy_")
+            self.delivery = delivery
 
-        try:
-            await self.enter(root, callback, phase, root.id, *delivery.arguments)
-        except GuestError as error:
-            _LOG.error("%s", error, extra={"plugin": self.plugin.name, "phase": error.phase})
-        finally:
-            self.delivery = None
+            try:
+                await self._call(root, callback, phase, root.id, *delivery.arguments)
+            except GuestError as error:
+                self.report(error)
+            finally:
+                self.delivery = None
+
+    def report(self, error: GuestError) -> None:
+        """Log a failure, once, whoever it comes by."""
+        if not error.reported:
+            error.reported = True
+            # What has failed in another call was said there.
+            level = logging.WARNING if error.reason == _LOST else logging.ERROR
+            extra = {"plugin": self.plugin.name, "phase": error.phase}
+            _LOG.log(level, "%s", error, extra=extra)
 
     def new_token(self) -> int:
         """A number for a call that is not in use; never 0."""
@@ -353,16 +359,29 @@ class Vm(PluginLog):
     async def enter(
         self, context: Context | None, function: GuestFunction, phase: str, *arguments: int
     ) -> int:
-        """Call the guest with `context` as the effective one; raises `GuestError`."""
+        """Call the guest with `context` as the effective one; raises `GuestError`.
+
+        Waits for a call that was left in its middle.
+        """
+        turn = self.turn
+
+        if turn.busy:
+            await turn.wait()
+
+        turn.busy = True
+
+        try:
+            return await self._call(context, function, phase, *arguments)
+        finally:
+            turn.release()
+
+    async def _call(
+        self, context: Context | None, function: GuestFunction, phase: str, *arguments: int
+    ) -> int:
         if self.guest.poisoned:
             raise GuestTrap(self._gone or _LOST, plugin=self.plugin.name, phase=phase)
 
-        # Before anything is touched: the call that runs must not lose its context to this one.
-        if self.running:
-            raise HostBug(f"plugin {self.plugin.name!r} is called by two threads at once")
-
         try:
-            self.running = True
             self.context = context
             self.phase = phase
             return await function(*arguments)
@@ -401,16 +420,23 @@ class Vm(PluginLog):
 
             raise
         finally:
-            self.context = None
-            self.running = False
-
             if self._printed:
                 self._end_line()
+
+            self.context = None
 
     def _lost(self, failed: Context | None, error: GuestError) -> None:
         """Give up what a failed guest has under way; the context that failed learns it by the
         error."""
         self._give_up()
+
+        # Before those who have only been beside it.
+        if any(
+            not (context is failed or isinstance(context, RootContext))
+            for context in self.contexts.values()
+        ):
+            self.report(error)
+
         self._tell(failed, _LOST, error.phase)
 
     def _tell(self, failed: Context | None, reason: str, phase: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 
 from wasm_middleware.engines.protocol import Engine
 from wasm_middleware.errors import EngineUnavailableError
+from wasm_middleware.services.background import in_trio
 
 try:
     from wasm_middleware.engines.wasmtime import WasmtimeEngine
@@ -14,9 +16,14 @@ except (ImportError, OSError, RuntimeError) as error:  # no wheel for this platf
 else:
     _WHY_NOT = None
 
+_LOG = logging.getLogger("wasm_middleware")
 
-def make_engine(name: str) -> Engine:
-    """A new engine; raises `EngineUnavailableError` where this Python has no such one."""
+
+def make_engine(name: str, scheduling: str = "inline") -> Engine:
+    """A new engine; raises `EngineUnavailableError` where this Python has no such one.
+
+    Calls are only sliced where that is possible: called in the event loop that will serve.
+    """
     if name != "wasmtime":
         raise EngineUnavailableError(f"there is no engine {name!r}: use engine: wasmtime")
 
@@ -27,4 +34,16 @@ def make_engine(name: str) -> Engine:
             "there are"
         )
 
-    return WasmtimeEngine()
+    sliced = scheduling == "sliced"
+    why_not = "" if not sliced or not in_trio() else "trio has no such turns"
+    engine = WasmtimeEngine(sliced=sliced and not why_not)
+    why_not = why_not or engine.why_inline
+
+    if sliced and why_not:
+        _LOG.warning(
+            "calls into plugins are not sliced, and each holds up the event loop for up to its "
+            "timeout: %s (scheduling: inline asks for that)",
+            why_not,
+        )
+
+    return engine

@@ -104,7 +104,7 @@ async def load_generation(
     mistakes: list[Diagnostic] = []
 
     try:
-        services = ServiceSet(settings, functions or {})
+        services = ServiceSet(settings, functions or {}, suspends=engine.suspends)
     except BaseException:
         engine.close()
         raise

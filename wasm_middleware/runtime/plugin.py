@@ -220,9 +220,7 @@ class LoadedPlugin:
         started = time.monotonic()
 
         try:
-            guest = self._module.instantiate(
-                functools.partial(resolve, vm), allowed, self._start_timeout
-            )
+            guest = self._module.instantiate(functools.partial(resolve, vm), allowed)
             vm.attach(guest)
             await vm.start(self._start_timeout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from wasm_middleware.config import Settings
 from wasm_middleware.errors import ConfigError
-from wasm_middleware.proxy_wasm.ports import ForeignFunction, HttpAnswer, HttpCall, Services
+from wasm_middleware.proxy_wasm.ports import (
+    ForeignFunction,
+    HttpAnswer,
+    HttpCall,
+    Services,
+    SharedData,
+    SharedStore,
+    deferred,
+)
 from wasm_middleware.runtime.ending import Step
 from wasm_middleware.services.background import Tasks
 from wasm_middleware.services.foreign import foreign_functions
@@ -29,25 +38,35 @@ _NONE: Final[Mapping[str, ForeignFunction]] = MappingProxyType({})
 class ServiceSet:
     """Services made from settings; raises `ConfigError` where a library for them is missing.
 
-    `functions` are the application's foreign functions.
+    `functions` are the application's foreign functions; `suspends` says whether a host call can
+    wait for what is asynchronous (`Engine.suspends`).
     """
 
     def __init__(
-        self, settings: Settings, functions: Mapping[str, ForeignFunction] = _NONE
+        self,
+        settings: Settings,
+        functions: Mapping[str, ForeignFunction] = _NONE,
+        *,
+        suspends: bool = False,
     ) -> None:
+        if not suspends:
+            _refuse_to_wait(settings, functions)
+
+        shared_data = MemorySharedData()
         self._background = Tasks()
         self._http = _make_http(settings)
         self._grpc = _make_grpc(settings)
         self.services = Services(
             clock=SystemClock(),
             entropy=SystemEntropy(),
-            shared_data=MemorySharedData(),
+            shared_data=shared_data,
             queues=MemoryQueues(),
             metrics=MemoryMetrics(),
             background=self._background,
             http=self._http or _missing_http(settings),
             grpc=self._grpc,
             foreign_functions=foreign_functions(functions),
+            waiting_calls=_waiting_calls(shared_data, functions) if suspends else frozenset(),
         )
 
     def steps(self) -> list[Step]:
@@ -64,6 +83,38 @@ class ServiceSet:
             steps.append(("the gRPC calls", self._grpc.aclose))
 
         return steps
+
+
+def _refuse_to_wait(settings: Settings, functions: Mapping[str, ForeignFunction]) -> None:
+    """Raise `ConfigError` for what would have to be waited for."""
+    mistakes = [
+        settings.source.diagnostic(
+            ("scheduling",),
+            f"the foreign function {name!r} is asynchronous, and calls into plugins can't wait "
+            "for it where they run inline",
+            "make it deferred(…), or synchronous",
+        )
+        for name, function in functions.items()
+        if inspect.iscoroutinefunction(function)
+    ]
+
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _waiting_calls(
+    shared_data: SharedData | SharedStore, functions: Mapping[str, ForeignFunction]
+) -> frozenset[str]:
+    calls = set()
+
+    if inspect.iscoroutinefunction(shared_data.get):
+        calls |= {"proxy_get_shared_data", "proxy_set_shared_data"}
+
+    # Any of them may return something to be awaited: a partial, say.
+    if any(not isinstance(function, deferred) for function in functions.values()):
+        calls.add("proxy_call_foreign_function")
+
+    return frozenset(calls)
 
 
 class _MissingHttp:

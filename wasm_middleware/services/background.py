@@ -39,6 +39,9 @@ class Tasks:
         self._unstarted: deque[_Task] = deque()
         self._closed = False
 
+    def event(self) -> anyio.Event:
+        return anyio.Event()
+
     def run(self, function: _Function, *args: object) -> None:
         """Run it in the background; after `aclose` it is dropped.
 
@@ -52,7 +55,7 @@ class Tasks:
         if self._closed:
             return _nothing
 
-        if _in_trio():
+        if in_trio():
             task = _Task(function, args)
             self._unstarted.append(task)
             sys.modules["trio"].lowlevel.spawn_system_task(self._run_next)
@@ -141,7 +144,7 @@ class _Task:
 
 def running_loop() -> object | None:
     """What tells one run of an event loop from another; None outside of any."""
-    if _in_trio():
+    if in_trio():
         token: object = sys.modules["trio"].lowlevel.current_trio_token()
         return token
 
@@ -159,7 +162,7 @@ def has_closed(loop: object | None) -> bool:
     return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
 
 
-def _in_trio() -> bool:
+def in_trio() -> bool:
     trio = sys.modules.get("trio")
     return trio is not None and bool(trio.lowlevel.in_trio_task())
 

@@ -17,15 +17,19 @@ import wasmtime
 
 from wasm_middleware.engines.protocol import HostFunction, Memory
 from wasm_middleware.engines.wasmtime.epoch import NativeTick
+from wasm_middleware.errors import HostWait
 
 
 class Boundary:
     """What one instance's crossings share: the exception that must not cross."""
 
-    __slots__ = ("failure",)
+    __slots__ = ("failure", "finish", "wait")
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
+        #: What a host call waits for; how it ends, once that has come.
+        self.wait: HostWait | None = None
+        self.finish: Callable[[], int] | None = None
 
     def take_failure(self) -> BaseException | None:
         failure, self.failure = self.failure, None

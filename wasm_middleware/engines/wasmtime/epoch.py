@@ -23,7 +23,7 @@ from typing import Protocol
 from wasm_middleware.errors import HostBug
 
 #: Seconds between two ticks.
-TICK = 0.002
+TICK = 0.001
 
 #: Seconds between two looks at whether the clock is needed.
 _LOOK = 1.0

@@ -3,9 +3,6 @@
 Arguments and results travel in one array of 16-byte slots (`wasmtime_val_raw_t`), results from
 slot 0. Seen as u32 words, slot n is word 4n. "Unchecked" means that nothing compares the array with
 the function's type: signatures are checked once, when a function is bound, by the engine.
-
-The library is opened anew, so that declaring argument types here does not touch wasmtime-py's own.
-While a guest runs the interpreter lock is let go.
 """
 
 from __future__ import annotations
@@ -15,66 +12,29 @@ import struct
 from collections.abc import Callable
 
 import wasmtime
-from wasmtime import _bindings as capi, _ffi
+from wasmtime import _bindings as capi
 
 from wasm_middleware.engines.protocol import HostFunction
+from wasm_middleware.engines.wasmtime import c_interface
 from wasm_middleware.engines.wasmtime.binding import (
     Binding,
     Boundary,
     Caller,
-    Crossing,
     GuestMemory,
 )
+from wasm_middleware.engines.wasmtime.c_interface import address_of, crossing
 from wasm_middleware.engines.wasmtime.epoch import NativeTick
 from wasm_middleware.errors import MemoryFault
 
-_POINTER = ctypes.c_void_p
-_SIZE = ctypes.c_size_t
-_WORDS = ctypes.POINTER(ctypes.c_uint32)
 _WORDS_IN_A_SLOT = 4
-_MAX_PARAMETERS = 5
-
-_LIBRARY = ctypes.CDLL(_ffi.dll._name)
-#: The same without letting go of the interpreter lock, for what takes nanoseconds.
-_QUICK_LIBRARY = ctypes.PyDLL(_ffi.dll._name)
-
-
-def _c_function(
-    name: str, result: object, *parameters: object, library: ctypes.CDLL = _LIBRARY
-) -> Callable[..., int | None]:
-    function = getattr(library, name)
-    function.restype, function.argtypes = result, list(parameters)
-    return function  # type: ignore[no-any-return]
-
-
-_call = _c_function(
-    "wasmtime_func_call_unchecked", _POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER
-)
-_new_function = _c_function("wasmtime_func_new_unchecked", None, *[_POINTER] * 6)
-_set_deadline = _c_function(
-    "wasmtime_context_set_epoch_deadline",
-    None,
-    _POINTER,
-    ctypes.c_uint64,
-    library=_QUICK_LIBRARY,
-)
-_increment_epoch = _c_function(
-    "wasmtime_engine_increment_epoch", None, _POINTER, library=_QUICK_LIBRARY
-)
-_memory_size = _c_function("wasmtime_memory_data_size", _SIZE, _POINTER, _POINTER)
-_memory_base = _c_function("wasmtime_memory_data", _POINTER, _POINTER, _POINTER)
-_trap_new = _c_function("wasmtime_trap_new", _POINTER, ctypes.c_char_p, _SIZE)
-
-_CALLBACK = ctypes.CFUNCTYPE(_POINTER, _POINTER, _POINTER, _WORDS, _SIZE)
+#: Of the functions of a guest that are called.
+MAX_PARAMETERS = 5
+_U32 = 0xFFFF_FFFF
 _HOST_FAILED = b"a host function failed"
 
 _read_u32 = struct.Struct("<I").unpack_from
 _write_u32 = struct.Struct("<I").pack_into
 _write_u64 = struct.Struct("<Q").pack_into
-
-
-def _address(handle: object) -> int:
-    return ctypes.cast(handle, _POINTER).value or 0  # type: ignore[arg-type]
 
 
 class RawMemory:
@@ -89,16 +49,16 @@ class RawMemory:
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         # What the addresses below point into.
         self._keep = store, memory
-        self._context = _address(store._context())
+        self._context = address_of(store._context())
         self._memory = ctypes.addressof(memory._memory)
-        self._base = _memory_base(self._context, self._memory) or 0
+        self._base = c_interface.memory_base(self._context, self._memory) or 0
         self._refresh()
 
     def _refresh(self) -> None:
         if not self._context:
             return
 
-        self._size = _memory_size(self._context, self._memory) or 0
+        self._size = c_interface.memory_size(self._context, self._memory) or 0
         # The same bytes twice: slices of the array are the fastest to read, of the view to write.
         self._bytes = (ctypes.c_char * self._size).from_address(self._base)
         self._view = memoryview(self._bytes).cast("B")
@@ -168,12 +128,12 @@ class RawBinding:
         function: HostFunction,
         boundary: Boundary,
     ) -> wasmtime.Func:
-        callback = _CALLBACK(_host_callback(signature, function, boundary))
+        callback = c_interface.HOST_CALLBACK(_host_callback(signature, function, boundary))
         raw = capi.wasmtime_func_t()
-        _new_function(
-            _address(store._context()),
-            _address(type_.ptr()),
-            _address(callback),
+        c_interface.new_function(
+            address_of(store._context()),
+            address_of(type_.ptr()),
+            address_of(callback),
             None,
             None,
             ctypes.addressof(raw),
@@ -185,25 +145,27 @@ class RawBinding:
     def caller(self, store: wasmtime.Store, function: wasmtime.Func, signature: str) -> Caller:
         parameters, _, results = signature.partition(">")
 
-        too_many = len(parameters) > _MAX_PARAMETERS or len(results) > 1
+        too_many = len(parameters) > MAX_PARAMETERS or len(results) > 1
 
         if too_many or set(parameters + results) - {"i"}:
             raise ValueError(f"can't call a function of type {signature}")
 
-        words = (ctypes.c_uint32 * (_WORDS_IN_A_SLOT * _MAX_PARAMETERS))()
+        words = (ctypes.c_uint32 * (_WORDS_IN_A_SLOT * MAX_PARAMETERS))()
         trap = ctypes.c_void_p()
         has_result = bool(results)
+        call_guest = c_interface.call
         # Made once: converting a number to a C type at each call takes as long as the call.
-        context = ctypes.c_void_p(_address(store._context()))
+        context = ctypes.c_void_p(address_of(store._context()))
         address = ctypes.c_void_p(ctypes.addressof(function._func))
         slots, trap_slot = ctypes.c_void_p(ctypes.addressof(words)), ctypes.byref(trap)
         count = ctypes.c_size_t(max(len(parameters), len(results)))
 
         def enter() -> int:
-            error = _call(context, address, slots, count, trap_slot)
+            error = call_guest(context, address, slots, count, trap_slot)
 
             if error or trap.value:
-                _fail(error, trap)
+                left, trap.value = trap.value, None
+                raise crossing(error, left)
 
             return words[0] if has_result else 0
 
@@ -222,19 +184,19 @@ class RawBinding:
         return RawMemory(store, memory)
 
     def set_deadline(self, store: wasmtime.Store) -> Callable[[int], None]:
-        context = _address(store._context())
+        context = address_of(store._context())
 
         def set_deadline(ticks: int) -> None:
-            _set_deadline(context, ticks)
+            c_interface.set_deadline(context, ticks)
 
         set_deadline.keep = store  # type: ignore[attr-defined]  # `context` is in it
         return set_deadline
 
     def increment_epoch(self, engine: wasmtime.Engine) -> Callable[[], None]:
-        pointer = _address(engine.ptr())
+        pointer = address_of(engine.ptr())
 
         def increment_epoch() -> None:
-            _increment_epoch(pointer)
+            c_interface.increment_epoch(pointer)
 
         increment_epoch.keep = engine  # type: ignore[attr-defined]  # `pointer` is its address
         return increment_epoch
@@ -243,7 +205,7 @@ class RawBinding:
         # The last tick of a timer may be on its way when the timer is stopped, on a thread of its
         # own: an engine that has one is never freed. It is small, and there is one a generation.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
-        return NativeTick(_address(_increment_epoch), _address(engine.ptr()))
+        return NativeTick(address_of(c_interface.increment_epoch), address_of(engine.ptr()))
 
 
 def _host_callback(
@@ -283,7 +245,7 @@ def _host_callback(
                 words[0] = result
         except BaseException as failure:
             boundary.failure = failure
-            return _trap_new(_HOST_FAILED, len(_HOST_FAILED))
+            return c_interface.trap_new(_HOST_FAILED, len(_HOST_FAILED))
 
         return None
 
@@ -298,30 +260,18 @@ def _host_callback(
                 result = fault
         except BaseException as failure:
             boundary.failure = failure
-            return _trap_new(_HOST_FAILED, len(_HOST_FAILED))
+            return c_interface.trap_new(_HOST_FAILED, len(_HOST_FAILED))
 
         for index in range(len(results) * _WORDS_IN_A_SLOT):
             words[index] = 0
 
         # Not into a reference: the guest would follow it. Zero is null.
         if results in ("i", "I"):
-            words[0] = result
+            words[0], words[1] = result & _U32, result >> 32 & _U32
 
         return None
 
     return wide_callback if wide or results not in ("", "i") else narrow_callback
-
-
-def _fail(error: int | None, trap: ctypes.c_void_p) -> None:
-    """Turn what a call left behind into a `Crossing`, and own it so that it is freed."""
-    if trap.value:
-        trapped = ctypes.cast(trap.value, ctypes.POINTER(capi.wasm_trap_t))
-        trap.value = None
-        found = wasmtime.Trap._from_ptr(trapped)
-        raise Crossing(found, found.message)
-
-    failed = ctypes.cast(error or 0, ctypes.POINTER(capi.wasmtime_error_t))
-    raise Crossing(None, str(wasmtime.WasmtimeError._from_ptr(failed)))
 
 
 def binding() -> Binding:

@@ -7,6 +7,7 @@ when any of this fails, the public calls are used, and the log says so once.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,6 +17,7 @@ import wasmtime
 from wasm_middleware.engines.wasmtime.binding import Binding, Boundary, Crossing
 from wasm_middleware.engines.wasmtime.public import PublicBinding
 from wasm_middleware.errors import MemoryFault
+from wasm_middleware.limits import HOST_STACK, MAX_WASM_STACK
 
 _LOG = logging.getLogger("wasm_middleware")
 
@@ -31,6 +33,21 @@ _GUEST = """(module
   (func (export "spin") (loop $l (br $l))))"""
 
 
+_FIBER_GUEST = """(module
+  (import "env" "tick" (func $tick (result i32)))
+  (func (export "inner") (param i32) (result i32)
+    (loop $l
+      (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
+      (br_if $l (local.get 0)))
+    (i32.const 7))
+  (func (export "call") (result i32) (local $sum i32)
+    (local.set $sum (call $tick))
+    (loop $l (br_if $l (i32.eqz (local.get $sum))))
+    (local.get $sum)))"""
+#: Later ones look at the machine's stack, and find that it isn't the thread's. Not tried yet.
+_FIRST_UNTRIED = (3, 14)
+
+
 class SelfTestFailed(Exception):
     """A raw call did not do what it should."""
 
@@ -40,6 +57,7 @@ class _Add:
     call: Callable[..., int | None]
     faulted: Callable[[MemoryFault], None]
     fault: int = 77
+    may_wait: bool = False
 
 
 def choose_binding(config: Callable[[], wasmtime.Config]) -> Binding:
@@ -128,3 +146,59 @@ def _crosses(call: Callable[..., int], *arguments: object) -> bool:
         return True
 
     return False
+
+
+def why_not_sliced(binding: Binding, config: Callable[[], wasmtime.Config]) -> str:
+    """Why guest calls can't be left in their middle on this machine; empty if they can."""
+    if sys.implementation.name != "cpython":
+        return f"{sys.implementation.name} has not been tried with it"
+
+    if sys.version_info >= _FIRST_UNTRIED:
+        return "Python {}.{} has not been tried with it".format(*sys.version_info)
+
+    if isinstance(binding, PublicBinding):
+        return "it needs wasmtime's raw calls"
+
+    try:
+        _check_fibers(binding, config())
+    except Exception as error:
+        _LOG.debug("guest calls can't be left in their middle", exc_info=True)
+        return f"its self-test failed: {error!r}"
+
+    return ""
+
+
+def _check_fibers(binding: Binding, config: wasmtime.Config) -> None:
+    """Leave a guest in its middle and go on with it, with a host call that calls it back."""
+    # Not at the top: a wheel without these names must leave other calls usable.
+    from wasm_middleware.engines.wasmtime.fibers import Fiber, set_stack_size
+
+    set_stack_size(config, MAX_WASM_STACK + HOST_STACK)
+    engine = wasmtime.Engine(config)
+    store = wasmtime.Store(engine)
+    fiber = Fiber(store)
+    increment_epoch = binding.increment_epoch(engine)
+    exports: dict[str, wasmtime.Func] = {}
+
+    def tick() -> int:
+        """Be late while the guest is called back, which must not be left then, and once more."""
+        increment_epoch()
+        inner = fiber.inner(binding.caller(store, exports["inner"], "i>i"))
+        result = inner(1_000)
+        increment_epoch()
+        return result
+
+    module = wasmtime.Module(engine, _FIBER_GUEST)
+    declared = module.imports[0].type
+    assert isinstance(declared, wasmtime.FuncType)
+    function = _Add(lambda *_: tick(), lambda _: None)
+    imported = binding.host_function(store, declared, ">i", function, Boundary())
+
+    for name, export in wasmtime.Instance(store, module, [imported]).exports(store).items():
+        assert isinstance(export, wasmtime.Func)
+        exports[name] = export
+
+    results = [fiber.caller(exports["call"], ">i")(), fiber.go_on()]
+
+    if results != [None, 7]:
+        raise SelfTestFailed(f"a guest came back with {results}")

@@ -2,8 +2,8 @@
 
 A host call is a plain function of the VM and the Wasm arguments that returns a status. It reads and
 writes guest memory through the VM; a bad pointer raises `MemoryFault`, which the engine answers
-with the call's `fault`. It never calls the guest (but its allocator, in `Vm.give`), never waits,
-and never raises otherwise.
+with the call's `fault`. One whose answer has to be waited for raises `HostWait` (`waiting`). It
+never calls the guest (but its allocator, in `Vm.give`), and never raises otherwise.
 
 Every import links: one from beyond the ABI is logged by name when it is called.
 """
@@ -82,7 +82,7 @@ def _host_function(vm: Vm, module: str, name: str, call: HostCall) -> HostFuncti
         function = IMPLEMENTED.get(name) or wasi.IMPLEMENTED.get(name)
         call = traced(vm, name, call, function, fault)
 
-    return HostFunction(call, fault, faulted)
+    return HostFunction(call, fault, faulted, name in vm.services.waiting_calls)
 
 
 def _bind(vm: Vm, module: str, name: str) -> HostCall:

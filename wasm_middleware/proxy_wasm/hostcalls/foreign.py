@@ -1,9 +1,10 @@
 """The host call that reaches functions of the application's, and Envoy's, by name.
 
-A function runs inside the call and its result is the call's. One that is asynchronous can't: the
-call answers with an id (4 bytes, little-endian), the function runs in the background, and its
-result comes through `proxy_on_foreign_function` on the plugin's root context, with the id. That is
-how nginx's host does it for `resolve_lua`. A failure comes as no bytes with a status.
+A function runs inside the call and its result is the call's; while one that is asynchronous is
+awaited, the guest is left alone. One that is `deferred` runs in the background: the call answers
+with an id (4 bytes, little-endian), and the result comes through `proxy_on_foreign_function` on the
+plugin's root context, with the id. That is how nginx's host does it for `resolve_lua`. A failure
+comes as no bytes with a status.
 
 Whose mistake it was decides the status: NotFound for a name, BadArgument for a `ValueError`,
 InternalFailure for anything else that the function raises, be it the end of a task or of the
@@ -13,6 +14,7 @@ these and SerializationFailure.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -23,7 +25,8 @@ from wasm_middleware.proxy_wasm.buffers import Buffer
 from wasm_middleware.proxy_wasm.context import RootContext
 from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.foreign import CONTEXT_FUNCTIONS
-from wasm_middleware.proxy_wasm.ports import Cancel, ForeignCallRefused
+from wasm_middleware.proxy_wasm.hostcalls.waiting import wait_for
+from wasm_middleware.proxy_wasm.ports import Cancel, ForeignCallRefused, deferred
 from wasm_middleware.proxy_wasm.vm import Vm
 
 #: A function that fails concerns its owner: a plugin's own log level does not hide that.
@@ -64,34 +67,61 @@ def proxy_call_foreign_function(
     memory.read(ret_results, _ID_BYTES)
     memory.read(ret_results_size, _ID_BYTES)
 
+    def answer(result: bytes | BaseException) -> int:
+        if not isinstance(result, BaseException):
+            return vm.give(result, ret_results, ret_results_size)
+
+        status, why = _explain(vm, text, vm.phase, result)
+        return vm.refuse(status, _CALL, f"{text!r}: {why}")
+
     try:
         result = _call(vm, text, given)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        status, why = _explain(vm, text, vm.phase, error)
-        return vm.refuse(status, _CALL, f"{text!r}: {why}")
+        return answer(error)
 
-    return vm.give(result, ret_results, ret_results_size)
+    return answer(result) if isinstance(result, bytes) else wait_for(_outcome(result), answer)
 
 
-def _call(vm: Vm, name: str, arguments: bytes) -> bytes:
-    """The result, or the id under which it will come."""
+def _call(vm: Vm, name: str, arguments: bytes) -> bytes | Awaitable[object]:
+    """The result, what it has to be waited for, or the id under which it will come."""
     function = vm.services.foreign_functions.get(name)
 
     if function is None:
         return _call_on_context(vm, name, arguments)
 
-    # Called in the background: what is not begun need not be ended.
-    if inspect.iscoroutinefunction(function):
-        return _begin(vm, name, lambda: function(arguments))
+    if isinstance(function, deferred):
+        # Called in the background: what is not begun need not be ended.
+        return _begin(vm, name, functools.partial(_call_later, function, arguments))
 
     result: object = function(arguments)
 
-    if inspect.isawaitable(result):
-        return _begin(vm, name, lambda: result)
+    if not inspect.isawaitable(result):
+        return _checked(result)
 
-    return _checked(result)
+    if _CALL in vm.services.waiting_calls:
+        return result
+
+    if inspect.iscoroutine(result):
+        result.close()
+
+    raise NotImplementedError("it is asynchronous, and calls can't wait here: make it deferred()")
+
+
+async def _call_later(function: deferred, arguments: bytes) -> object:
+    result: object = function(arguments)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def _outcome(result: Awaitable[object]) -> bytes | BaseException:
+    """What comes of an asynchronous function; what it raises is an outcome too."""
+    try:
+        return _checked(await result)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        return error
 
 
 def _call_on_context(vm: Vm, name: str, arguments: bytes) -> bytes:

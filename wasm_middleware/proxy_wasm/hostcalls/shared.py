@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel, MetricType, Status
+from wasm_middleware.proxy_wasm.hostcalls.waiting import answer_with
 from wasm_middleware.proxy_wasm.ports import StoreFull
 from wasm_middleware.proxy_wasm.trace import quoted
 from wasm_middleware.proxy_wasm.vm import Vm
@@ -30,16 +31,18 @@ def proxy_get_shared_data(
         return vm.refuse(Status.NOT_FOUND, "proxy_get_shared_data", _TOO_LONG)
 
     name = vm.memory.read(key, key_size)
-    found = vm.services.shared_data.get(vm.plugin.vm_id, name)
 
-    if found is None:
-        # Frequent and normal: not a word about it unless somebody reads it.
-        why = f"there is no key {quoted(name)}" if vm.explains else ""
-        return vm.refuse(Status.NOT_FOUND, "proxy_get_shared_data", why)
+    def give(found: tuple[bytes, int] | None) -> int:
+        if found is None:
+            # Frequent and normal: not a word about it unless somebody reads it.
+            why = f"there is no key {quoted(name)}" if vm.explains else ""
+            return vm.refuse(Status.NOT_FOUND, "proxy_get_shared_data", why)
 
-    value, cas = found
-    vm.memory.write_u32(ret_cas, cas)
-    return vm.give(value, ret_value, ret_size)
+        value, cas = found
+        vm.memory.write_u32(ret_cas, cas)
+        return vm.give(value, ret_value, ret_size)
+
+    return answer_with(vm.services.shared_data.get(vm.plugin.vm_id, name), give)
 
 
 def proxy_set_shared_data(
@@ -54,14 +57,19 @@ def proxy_set_shared_data(
 
     read = vm.memory.read
 
+    def answer(stored: bool) -> int:
+        why = f"{cas} is not its number now"
+        return _OK if stored else vm.refuse(Status.CAS_MISMATCH, call, why)
+
     try:
-        stored = vm.services.shared_data.set(
-            vm.plugin.vm_id, read(key, key_size), read(value, value_size), cas
+        return answer_with(
+            vm.services.shared_data.set(
+                vm.plugin.vm_id, read(key, key_size), read(value, value_size), cas
+            ),
+            answer,
         )
     except StoreFull as error:
         return vm.refuse(Status.CAS_MISMATCH, call, str(error), LogLevel.ERROR)
-
-    return _OK if stored else vm.refuse(Status.CAS_MISMATCH, call, f"{cas} is not its number now")
 
 
 def proxy_register_shared_queue(vm: Vm, name: int, name_size: int, ret_queue: int) -> int:

@@ -30,7 +30,7 @@ from wasm_middleware.abi.enums import (
 )
 from wasm_middleware.abi.pairs import MalformedPairs, decode
 from wasm_middleware.abi.properties import parse_path
-from wasm_middleware.errors import MemoryFault
+from wasm_middleware.errors import HostWait, MemoryFault
 from wasm_middleware.proxy_wasm.trace import SECRET_HEADERS, quoted, shown, shown_pairs
 from wasm_middleware.proxy_wasm.vm import Vm
 
@@ -76,7 +76,10 @@ def traced(
         said = f"{name}({', '.join(line.arguments())})"
 
         try:
-            result = call(*arguments)
+            return answered(line, said, call(*arguments))
+        except HostWait as wait:
+            vm.log(LogLevel.TRACE, f"{said} waits")
+            raise HostWait(later(line, said, wait)) from None
         except MemoryFault as error:
             vm.log(LogLevel.TRACE, f"{said} -> {answer_name(fault)}: {error}")
             raise
@@ -84,9 +87,14 @@ def traced(
             vm.log(LogLevel.TRACE, f"{said} -> {str(error) or repr(error)}")
             raise
 
+    def answered(line: _Line, said: str, result: int | None) -> int | None:
         words = [_answer(name, answers, result), *(() if result else line.results())]
         vm.log(LogLevel.TRACE, f"{said} -> {' '.join(words)}")
         return result
+
+    async def later(line: _Line, said: str, wait: HostWait) -> Callable[[], int]:
+        finish = await wait.outcome
+        return lambda: answered(line, said, finish()) or 0
 
     return trace
 

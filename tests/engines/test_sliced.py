@@ -1,0 +1,354 @@
+"""Calls in slices: a guest that computes gives way, one whose host call waits is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+
+import pytest
+import wasmtime
+
+from wasm_middleware.engines.protocol import InstanceLimits
+from wasm_middleware.engines.wasmtime import WasmtimeEngine
+from wasm_middleware.engines.wasmtime.instance import WasmtimeInstance
+from wasm_middleware.engines.wasmtime.public import PublicBinding
+from wasm_middleware.engines.wasmtime.selftest import why_not_sliced
+from wasm_middleware.engines.wasmtime.slices import Slices
+from wasm_middleware.errors import GuestTimeout, GuestTrap, HostBug, HostWait, MemoryFault
+from wasm_middleware.proxy_wasm.ports import HostFunction
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(sys.version_info >= (3, 14), reason="runs inline on this Python"),
+]
+
+GUEST = """(module
+  (import "env" "host" (func $host (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "nop") (param i32) (result i32) (local.get 0))
+  (func (export "spin") (loop $l (br $l)))
+  (func (export "count") (param i32) (result i32) (local i32)
+    (loop $l
+      (local.set 1 (i32.add (local.get 1) (i32.const 1)))
+      (br_if $l (i32.lt_u (local.get 1) (local.get 0))))
+    (local.get 1))
+  (func (export "twice") (param i32) (result i32)
+    (i32.add (call $host (local.get 0)) (call $host (i32.const 1000))))
+  (func (export "call") (param i32) (result i32) (call $host (local.get 0)))
+  (func $deep (export "deep") (param i32) (result i32)
+    (if (result i32) (i32.eqz (local.get 0))
+      (then (call $host (i32.const 0)))
+      (else (i32.add (i32.const 1) (call $deep (i32.sub (local.get 0) (i32.const 1)))))))
+  (func (export "allocate") (param i32) (result i32)
+    (if (i32.eq (local.get 0) (i32.const 666)) (then (loop $l (br $l))))
+    (i32.const 4096)))"""
+
+Answer = Callable[[int], int]
+Outcome = Coroutine[object, object, Callable[[], int]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[WasmtimeEngine]:
+    engine = WasmtimeEngine(sliced=True)
+    assert engine.suspends
+    assert engine.description.endswith("sliced")
+    yield engine
+    engine.close()
+
+
+class Guest:
+    """One instance; its host call is `answer`."""
+
+    def __init__(
+        self,
+        engine: WasmtimeEngine,
+        answer: Answer = lambda _: 0,
+        *,
+        waits: bool = False,
+        timeout: float | None = 5.0,
+        wat: str = GUEST,
+    ) -> None:
+        function = HostFunction(answer, 0xFFFF_FFFF, may_wait=waits)
+        module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+        self.instance: WasmtimeInstance = module.instantiate(
+            lambda *_: function, InstanceLimits(1 << 20, 100)
+        )
+        self.instance.set_timeout(timeout)
+
+    def call(self, name: str, *arguments: int) -> Coroutine[None, None, int]:
+        function = self.instance.function(name)
+        assert function is not None
+        return function(*arguments)
+
+
+async def turns(ended: asyncio.Future[object]) -> int:
+    """How many turns the loop takes until something has ended."""
+    count = 0
+
+    while not ended.done():
+        count += 1
+        await asyncio.sleep(0)
+
+    return count
+
+
+async def test_a_guest_that_computes_gives_way_and_comes_to_its_end(engine):
+    guest = Guest(engine)
+    call = asyncio.ensure_future(guest.call("count", 30_000_000))
+
+    assert await turns(call) > 5
+    assert await call == 30_000_000
+    assert not guest.instance.poisoned
+
+
+async def test_the_timeout_counts_the_time_in_which_it_ran(engine):
+    """Sixteen that spin take sixteen times as long, and each has its whole time."""
+    guests = [Guest(engine, timeout=0.02) for _ in range(16)]
+    started = time.perf_counter()
+    errors = await asyncio.gather(*(guest.call("spin") for guest in guests), return_exceptions=True)
+
+    assert time.perf_counter() - started >= 16 * 0.015
+    assert {type(error) for error in errors} == {GuestTimeout}
+    assert "its timeout of 20 ms" in str(errors[0])
+    assert all(guest.instance.poisoned for guest in guests)
+
+
+async def test_of_those_that_spin_one_advances_in_a_turn_of_the_loop(engine):
+    """However many begin at once: between two slices every other task has its turn."""
+    guests = [Guest(engine, timeout=0.01) for _ in range(8)]
+    calls = asyncio.gather(*(guest.call("spin") for guest in guests), return_exceptions=True)
+
+    # Each has several slices.
+    assert await turns(asyncio.ensure_future(calls)) >= 8 * 3
+
+
+async def test_a_quick_call_waits_for_no_more_than_a_slice(engine):
+    spinner, quick = Guest(engine, timeout=0.5), Guest(engine)
+    spinning = asyncio.ensure_future(spinner.call("spin"))
+    await asyncio.sleep(0)
+
+    for number in range(100):
+        assert await quick.call("nop", number) == number
+
+    assert not spinning.done()
+
+    with pytest.raises(GuestTimeout):
+        await spinning
+
+
+async def later(answer: Answer, value: int) -> Callable[[], int]:
+    await asyncio.sleep(0.001)
+    return lambda: answer(value)
+
+
+async def test_a_host_call_that_waits_is_called_on_when_it_has_its_result(engine):
+    """Twice in one call; and it may call the allocator then."""
+    calls = []
+
+    def answer(value: int) -> int:
+        calls.append(value)
+        raise HostWait(later(lambda value: value + allocate(0), value))
+
+    guest = Guest(engine, answer, waits=True)
+    allocate = guest.instance.inner_function("allocate")
+    assert allocate is not None
+
+    assert await guest.call("twice", 7) == 7 + 4096 + 1000 + 4096
+    assert calls == [7, 1000]
+
+
+async def test_while_it_waits_others_run_and_nobody_spins(engine):
+    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait() -> Callable[[], int]:
+        await gate
+        return lambda: 5
+
+    def answer(_value: int) -> int:
+        raise HostWait(wait())
+
+    guest, other = Guest(engine, answer, waits=True, timeout=0.01), Guest(engine)
+    waiting = asyncio.ensure_future(guest.call("call", 1))
+    await asyncio.sleep(0.05)
+
+    # Not its time: the timeout is for what it computes.
+    assert not waiting.done()
+    assert await other.call("nop", 3) == 3
+    gate.set_result(None)
+    assert await waiting == 5
+
+
+async def test_a_host_call_that_may_wait_need_not(engine):
+    guest = Guest(engine, lambda value: value + 1, waits=True)
+
+    assert await guest.call("call", 41) == 42
+    assert await guest.call("call", 0xFFFF_FFFE) == 0xFFFF_FFFF
+
+
+async def test_what_fails_while_it_is_waited_for_leaves_the_guest_call(engine):
+    async def fail() -> Callable[[], int]:
+        raise ZeroDivisionError("the store is broken")
+
+    def answer(_value: int) -> int:
+        raise HostWait(fail())
+
+    guest = Guest(engine, answer, waits=True)
+
+    with pytest.raises(ZeroDivisionError, match="the store is broken"):
+        await guest.call("call", 1)
+
+    assert guest.instance.poisoned
+
+
+async def test_a_bad_pointer_found_after_the_wait_is_answered_as_ever(engine):
+    def fault(_value: int) -> int:
+        raise MemoryFault("a pointer")
+
+    def answer(value: int) -> int:
+        raise HostWait(later(fault, value))
+
+    assert await Guest(engine, answer, waits=True).call("call", 1) == 0xFFFF_FFFF
+
+
+async def test_an_allocator_that_spins_ends_its_call_and_not_the_process(engine):
+    """The tick comes while Python is on the guest's stack: it must not be left then."""
+
+    def answer(value: int) -> int:
+        return allocate(value)
+
+    guest = Guest(engine, answer)
+    allocate = guest.instance.inner_function("allocate")
+    assert allocate is not None
+    assert await guest.call("call", 1) == 4096
+
+    with pytest.raises(GuestTimeout, match="its allocator ran for longer than the 1 ms"):
+        await guest.call("call", 666)
+
+    assert guest.instance.poisoned
+    gc.collect()
+    assert await Guest(engine).call("nop", 1) == 1
+
+
+async def test_a_host_call_at_the_end_of_the_stack_has_room(engine):
+    """Recursion to the stack's end, and Python on top of it."""
+
+    def python(depth: int) -> int:
+        return python(depth - 1) + 1 if depth else 0
+
+    guest = Guest(engine, lambda _: python(500))
+
+    for depth in (10, 1_000, 4_000):
+        assert await guest.call("deep", depth) == depth + 500
+
+    with pytest.raises(GuestTrap, match="stack"):
+        await guest.call("deep", 1_000_000)
+
+
+async def test_a_cancelled_call_costs_the_instance_alone(engine):
+    guest = Guest(engine)
+    call = asyncio.ensure_future(guest.call("spin"))
+    await asyncio.sleep(0.005)
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert guest.instance.poisoned
+
+    with pytest.raises(HostBug, match="busy or poisoned"):
+        await guest.call("nop", 1)
+
+    assert await Guest(engine).call("nop", 1) == 1
+
+
+async def test_an_instance_that_is_closed_in_the_middle_of_a_call(engine):
+    guest = Guest(engine)
+    call = asyncio.ensure_future(guest.call("spin"))
+    await asyncio.sleep(0.005)
+    guest.instance.close()
+
+    with pytest.raises(GuestTrap, match="closed while it was called"):
+        await call
+
+
+async def test_a_start_function_gives_way_too(engine):
+    wat = "(module (start $s) (func $s (loop $l (br $l))))"
+    guest = Guest(engine, wat=wat, timeout=0.02)
+    start = guest.instance.start_function()
+    assert start is not None
+    call = asyncio.ensure_future(start())
+    assert await turns(call) > 5
+
+    with pytest.raises(GuestTimeout):
+        await call
+
+
+async def test_an_instance_is_freed_when_nobody_has_it(engine):
+    guest = Guest(engine, waits=True)
+    await guest.call("nop", 1)
+    seen = weakref.ref(guest.instance)
+    guest.instance.close()
+    del guest
+    gc.collect()
+    assert seen() is None
+
+
+def test_each_loop_begins_anew(engine):
+    """A loop that ended with guests in it leaves nothing that others would wait for."""
+
+    left = []
+
+    async def leave() -> None:
+        left.append(asyncio.ensure_future(Guest(engine).call("spin")))
+        await asyncio.sleep(0.005)
+
+    async def call() -> int:
+        return await Guest(engine).call("nop", 4)
+
+    for _ in range(3):
+        asyncio.run(leave())
+        assert asyncio.run(call()) == 4
+
+
+async def test_slices_go_round_robin_and_who_begins_goes_first():
+    slices, order = Slices(), []
+
+    async def spin(name: str, times: int) -> None:
+        for _ in range(times):
+            await slices.next()
+            order.append(name)
+
+    async def begin(name: str) -> None:
+        await slices.begin()
+        order.append(name)
+
+    tasks = [asyncio.ensure_future(spin(name, 3)) for name in "ab"]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.ensure_future(begin("new")))
+    await asyncio.gather(*tasks)
+
+    assert order.index("new") <= 1
+    assert [name for name in order if name != "new"] == ["a", "b", "a", "b", "a", "b"]
+
+
+def test_where_it_is_not_safe_it_says_why(monkeypatch):
+    from wasm_middleware.engines.wasmtime import engine_config, selftest
+    from wasm_middleware.engines.wasmtime.raw import RawBinding
+
+    assert why_not_sliced(RawBinding(), engine_config) == ""
+    assert why_not_sliced(PublicBinding(), engine_config) == "it needs wasmtime's raw calls"
+    monkeypatch.setattr(selftest, "_FIRST_UNTRIED", (3, 10))
+    assert "has not been tried" in why_not_sliced(RawBinding(), engine_config)
+    engine = WasmtimeEngine(sliced=True)
+    assert not engine.suspends
+    assert engine.description.endswith("inline")
+    engine.close()
