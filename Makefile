@@ -5,11 +5,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PORT ?= 8000
+FUZZ_SECONDS ?= 60
 # Debian's packages that the full suite uses; without one of them its tests are skipped, loudly.
 DEBIAN_PACKAGES = wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench docs plugins deps test-lowest clean
+.PHONY: help run test check format bench docs plugins deps test-lowest fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,8 +71,18 @@ $(VENV)-lowest/.installed: pyproject.toml
 	    "starlette==1.0.0" "fastapi==0.133.0" "uvicorn==0.40.0" "wasmtime==45.0.0" "grpcio==1.74.0"
 	@touch $@
 
+# Apart from the rest: atheris is large, and not there for every Python.
+$(VENV)-fuzz/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-fuzz
+	$(VENV)-fuzz/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-fuzz/bin/python -m pip install --quiet --editable ".[all]" --group fuzz
+	@touch $@
+
+fuzz: $(VENV)-fuzz/.installed ## run each fuzz target for FUZZ_SECONDS (60), or those in TARGETS
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENV)-fuzz/bin/python -m fuzz $(TARGETS)
+
 test-lowest: $(VENV)-lowest/.installed ## the suite with the oldest dependencies allowed
 	$(VENV)-lowest/bin/python -m pytest
 
 clean: ## remove environments and caches
-	rm -rf $(VENV) $(VENV)-run $(VENV)-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-run $(VENV)-lowest $(VENV)-fuzz .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -95,6 +95,7 @@ def test_a_second_document_is_refused(mistakes: Mistakes) -> None:
          " while parsing a flow node"),
         ("plugins: *a\n", "1:10: not valid YAML: found undefined alias 'a'"),
         ("a: \x01\n", "1:4: holds a control character (remove it)"),
+        ("a: 1\x85b: \x01\n", "2:4: holds a control character (remove it)"),
         ('a: "\\UFFFFFFFF"\n', " not valid YAML: an escape stands for no character"),
     ],
 )  # fmt: skip

@@ -7,6 +7,7 @@ Only PyYAML's parser is used. It resolves plain scalars by YAML 1.1, where `no` 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,8 @@ __all__ = ["PLAIN", "compose", "place_of", "read_text", "unreadable"]
 
 #: The tag of a scalar that was written without quotes; no file can spell it.
 PLAIN: Final = " plain"
+#: As PyYAML counts lines.
+_LINE_END: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
 def read_text(file: str) -> str:
@@ -59,8 +62,8 @@ def compose(text: str, file: str) -> yaml.Node | None:
         node = composer.get_node() if composer.check_node() else None
         second = composer.next_mark() if composer.check_node() else None
     except yaml.reader.ReaderError as error:
-        column = error.position - text.rfind("\n", 0, error.position)
-        place = Place(text.count("\n", 0, error.position) + 1, column)
+        lines = _LINE_END.split(text[: error.position])
+        place = Place(len(lines), len(lines[-1]) + 1)
         raise unreadable(file, place, "holds a control character", "remove it") from None
     except yaml.MarkedYAMLError as error:
         raise _syntax(file, text, error) from None

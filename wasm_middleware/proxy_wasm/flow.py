@@ -408,7 +408,7 @@ class Flow:
         callback = self._body_callback(context)
 
         if callback is None:
-            return data
+            return self._left_by(context) + data
 
         lane = self.lane(context)
         lane.ended = ended
@@ -442,6 +442,17 @@ class Flow:
             self.stream.body_limit_exceeded(context, response=self.response)
 
         return None
+
+    def _left_by(self, context: StreamContext) -> bytes:
+        """What a context that is left out has gathered, and has not been let go of yet."""
+        lane = self.lanes.get(context)
+
+        if lane is None or lane.buffer is None:
+            return b""
+
+        buffer, lane.buffer = lane.buffer, None
+        lane.paused = lane.resume = False
+        return bytes(buffer.data)
 
     def _body_callback(self, context: StreamContext) -> GuestFunction | None:
         if context.left_out:

@@ -7,10 +7,11 @@ Where the answer is "perhaps", it is yes: a plugin too many is a nuisance, one t
 
 A path is looked up as it stands: first match wins. Three things widen the answer to a union:
 
-- *Canonical spelling.* Litestar, Sanic and Werkzeug take `//private/me/` for `/private/me`, and
-  Starlette's `StaticFiles` resolves `x/../private` itself. So a path with doubled slashes, dot
-  segments or a trailing slash is looked up a second time without them, against patterns that are
-  treated likewise.
+- *Other spellings.* Litestar, Sanic and Werkzeug take `//private/me/` for `/private/me`, and
+  Starlette's `StaticFiles` resolves `x/../private` itself. So a path with doubled slashes or a
+  trailing slash is looked up a second time without them, and one with dot segments once more
+  without those, each time against patterns that are treated likewise. Not at one go: Litestar
+  takes `//private/..` for `/private/..`, and `/private/{rest:path}` for the route of that.
 - *Paths that no honest client sends.* Starlette's expressions end in `$`, which also matches
   before a final newline, and a `Mount` then cuts its prefix one character off and hands its child
   a path nobody can foresee (`Mount("/{tenant}")` over `Route("/admin")` serves `/admin%0A`). Such
@@ -38,6 +39,7 @@ __all__ = ["PathTable", "canonical_path", "check_pattern", "route_path"]
 T = TypeVar("T")
 
 _PLACEHOLDER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
+_SLASHES = re.compile("//+")
 _PERCENT_ENCODED = re.compile(r"%[0-9a-fA-F]{2}")
 
 
@@ -52,6 +54,11 @@ def route_path(scope_path: str, root_path: str) -> str:
 
     rest = scope_path[len(root_path) :]
     return rest if not rest or rest[0] == "/" else scope_path
+
+
+def _merged_path(path: str) -> str:
+    """Return `path` as one slash before each segment, dots being segments like others."""
+    return "/" + "/".join(filter(None, path.split("/")))
 
 
 def canonical_path(path: str) -> str:
@@ -161,7 +168,7 @@ class PathTable(Generic[T]):
 class _Rule(Generic[T]):
     """One compiled pattern."""
 
-    __slots__ = ("canonical", "methods", "segments", "source", "value", "verbatim")
+    __slots__ = ("canonical", "merged", "methods", "segments", "source", "value", "verbatim")
 
     def __init__(self, pattern: str, methods: Collection[str] | None, value: T) -> None:
         mistake = check_pattern(pattern)
@@ -174,8 +181,9 @@ class _Rule(Generic[T]):
         self.value = value
         star = pattern.endswith("/*")
         body = pattern[:-2] if star else pattern
-        plain = canonical_path(body)
+        merged, plain = _merged_path(body), canonical_path(body)
         self.verbatim = body, star
+        self.merged = ("" if star and merged == "/" else merged), star
         self.canonical = ("" if star and plain == "/" else plain), star
         #: None is a placeholder.
         self.segments = [
@@ -223,7 +231,7 @@ class _Rule(Generic[T]):
 class _MethodTable(Generic[T]):
     """The rules for one method. `matches` is on the path of every request."""
 
-    __slots__ = ("_canonical", "_every", "_exact", "_folding", "_values", "_verbatim")
+    __slots__ = ("_canonical", "_every", "_exact", "_folding", "_merged", "_values", "_verbatim")
 
     def __init__(self, rules: Sequence[_Rule[T]]) -> None:
         self._every = tuple(rule.value for rule in rules)
@@ -232,6 +240,7 @@ class _MethodTable(Generic[T]):
         self._folding = [rule for rule in rules if rule.may_fold()]
         self._verbatim = _finder([rule.verbatim for rule in rules])
         plain = all(rule.canonical == rule.verbatim for rule in rules)
+        self._merged = None if plain else _finder([rule.merged for rule in rules])
         self._canonical = None if plain else _finder([rule.canonical for rule in rules])
         # The whole answer for an exact pattern is known now, whatever stands before it.
         exact = [rule.source for rule in rules if _is_exact(rule.verbatim)]
@@ -257,8 +266,15 @@ class _MethodTable(Generic[T]):
         if path.endswith("\n") or (path and path[0] != "/"):
             return self._every
 
-        plain = self._canonical or self._verbatim
-        matches = self._verbatim(path), plain(canonical_path(path))
+        merged, plain = _merged_path(path), canonical_path(path)
+        # Each also against the patterns as they stand: of two that are one without their slashes
+        # at the end, a router has a route for either.
+        spellings = dict.fromkeys((path, _SLASHES.sub("/", path), merged, plain))
+        matches = [self._verbatim(spelling) for spelling in spellings]
+
+        if self._merged is not None and self._canonical is not None:
+            matches += (self._merged(merged), self._canonical(plain))
+
         found = dict.fromkeys(match.lastindex or 0 for match in matches if match)
         return tuple(value for number in found for value in self._values[number])
 
