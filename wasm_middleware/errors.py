@@ -4,6 +4,7 @@
     ├── ConfigError            the operator: the file is wrong (all mistakes at once)
     ├── EngineUnavailableError the operator: this Python has no such engine
     ├── PluginLoadError        the operator: a module that can't be loaded or would not start
+    │   └── PluginUnavailableError  there is no instance of it for a request
     ├── GuestError             the plugin's author: the guest failed in one call
     │   ├── GuestTrap            it trapped
     │   │   └── GuestExit          it ended itself with `proc_exit`
@@ -40,6 +41,7 @@ __all__ = [
     "HostWait",
     "MemoryFault",
     "PluginLoadError",
+    "PluginUnavailableError",
     "StreamAborted",
     "StreamClosed",
     "WasmMiddlewareError",
@@ -96,6 +98,18 @@ class PluginLoadError(WasmMiddlewareError):
         self.reason = reason
         self.hint = hint
         super().__init__(f"plugin {plugin!r}: {reason}" + (f" ({hint})" if hint else ""))
+
+
+class PluginUnavailableError(PluginLoadError):
+    """There is no instance of a plugin for a request; the plugin's failure policy decides.
+
+    `kind` is what metrics and the reply's details call it: `start` (it failed, and is started again
+    later), `disabled` (it is not) or `pool` (all of its instances are busy).
+    """
+
+    def __init__(self, plugin: str, reason: str, hint: str = "", *, kind: str) -> None:
+        self.kind = kind
+        super().__init__(plugin, reason, hint)
 
 
 class GuestError(WasmMiddlewareError):

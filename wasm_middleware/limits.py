@@ -34,6 +34,9 @@ HOST_STACK: Final = 4 * MIB
 #: How long a guest's allocator may take that a host call has called, of the processor's time: the
 #: event loop waits for it. It takes microseconds.
 MAX_INNER_TIME: Final = 0.001
+#: How long one host call may wait for its result inside of a guest's call: a function of the
+#: application's that never returns must not keep a request for ever.
+MAX_HOST_WAIT: Final = 30.0
 
 # What one host call may move.
 
@@ -44,12 +47,19 @@ MAX_PAIRS: Final = 1024
 MAX_HEADER_NAME_BYTES: Final = 4 * KIB
 #: As much as any server takes for all headers of a request.
 MAX_HEADER_VALUE_BYTES: Final = 64 * KIB
+#: One map, however many calls a guest fills it by; four times that. What the other side sent may
+#: be larger, and stays.
+MAX_HEADERS_BYTES: Final = 256 * KIB
 #: A key of shared data, the name of a queue.
 MAX_KEY_BYTES: Final = 64 * KIB
 #: `grpc-message` of a local reply, before it is percent-encoded.
 MAX_GRPC_MESSAGE_BYTES: Final = 4 * KIB
 #: One log line; the rest is cut off, and said so.
 MAX_LOG_BYTES: Final = 16 * KIB
+#: Lines of one plugin within a second, the host's about it among them. A line takes 10 to 20 us,
+#: so that this many take some percent of a processor; a guest could write 50,000.
+DEFAULT_LOG_RATE: Final = 1_000
+MAX_LOG_RATE: Final = 1_000_000
 #: One value, and one header map, in a line of the explain log: enough to know which one it was.
 MAX_TRACED_BYTES: Final = 200
 MAX_TRACED_PAIRS: Final = 20
@@ -100,6 +110,27 @@ DONE_TIMEOUT: Final = 5.0
 #: that does not read. Servers and what supervises them kill a process after some 10 to 30 s.
 END_TIMEOUT: Final = 5.0
 
+# How many instances a plugin has, and how they are replaced.
+
+#: A paused or waiting request holds none, only a suspended call does: few need more.
+DEFAULT_INSTANCES: Final = 8
+#: Each has 4 GiB of addresses, of the 128 TiB that a process has.
+MAX_INSTANCES: Final = 1_000
+#: Requests that wait until an instance of one plugin is free, and for how long. Those behind would
+#: be answered when their clients have given up.
+MAX_INSTANCE_WAITERS: Final = 1_000
+MAX_INSTANCE_WAIT: Final = 5.0
+#: How long an instance beyond `min` is kept that nobody uses: the next rush may come at once.
+INSTANCE_IDLE: Final = 60.0
+#: Seconds between two starts of what fails again and again: at first, and at most (Envoy's
+#: `reload_config` begins with as many).
+FIRST_RESTART: Final = 1.0
+LAST_RESTART: Final = 60.0
+#: An instance that has lived for so long was of use, whoever it served.
+SOUND_AFTER: Final = 10.0
+#: So many failed starts in a row take some minutes; there is no reason to hope any more.
+MAX_FAILED_STARTS: Final = 10
+
 # What all guests of one vm_id or one plugin share.
 
 #: Keys are never evicted, as in Envoy; so their number and size have an end.
@@ -121,6 +152,13 @@ QUEUE_MESSAGE_OVERHEAD: Final = 64
 
 #: A module file; the largest real filter seen (Coraza with its rules) has 14 MB.
 MAX_MODULE_BYTES: Final = 64 * MIB
+#: What is read of a module in Python before it is compiled: types, imports, functions, exports
+#: and their values. The largest Go module seen has 30,000; this many take two seconds.
+MAX_MODULE_ITEMS: Final = 1_000_000
+#: Compiling a module that nobody vouches for, in a process of its own: seconds, and the address
+#: space of that process. 3.5 MB of Go take some 2 s and 150 MiB; 22 KB that mean harm, minutes.
+MAX_COMPILE_TIME: Final = 60
+MAX_COMPILE_MEMORY: Final = 2 * GIB
 #: A configuration file, and the nesting in it.
 MAX_CONFIG_BYTES: Final = 4 * MIB
 #: Names in a module that end up in messages are cut here.

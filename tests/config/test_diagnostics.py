@@ -128,8 +128,9 @@ routes:
          " (put it in quotes)"),
         ("config: 1e999", "13: plugins.0.config: inf is not a number in JSON (put it in quotes)"),
         ("grants: {}", f"5: plugins.0.grants: is {LATER} (remove it)"),
-        ("request_timeout: 10s",
-         f"5: plugins.0.request_timeout: is {LATER} (use timeout and pause_timeout)"),
+        ("request_timeout: 10",
+         "22: plugins.0.request_timeout: 10 has no unit"
+         " (write 50ms; the units are us, ms, s, m, h)"),
         ("memoryLimit: 1MB", "5: plugins.0.memoryLimit: unknown key (did you mean memory_limit?)"),
         ("zzz: 1", "5: plugins.0.zzz: unknown key"),
     ],

@@ -148,6 +148,8 @@ def test_defaults_are_shown_as_they_are_written() -> None:
         "config": "",
         "memory_limit": "16MB",
         "timeout": "50ms",
+        "request_timeout": "none",
+        "log_rate": 1000,
         "pause_timeout": "30s",
         "body_limit": "10MB",
         "bodies": "auto",

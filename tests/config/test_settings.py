@@ -33,6 +33,8 @@ plugins:
     isolation: shared
     allow_on_headers_stop_iteration: true
     log_level: debug
+    log_rate: 50
+    compile: isolated
     failure_policy: fail_open
     instances: {min: 2}
     environment: {REGION: eu, VERSION: 3.10, DEBUG: True, EMPTY: ""}
@@ -86,6 +88,8 @@ def test_every_field_is_read(load: Load, folder: Path) -> None:
     assert plugin.isolation == "shared"
     assert plugin.allow_on_headers_stop_iteration is True
     assert plugin.log_level == "debug"
+    assert plugin.log_rate == 50
+    assert plugin.compile == "isolated"
     assert plugin.failure_policy == "fail_open"
     assert plugin.instances.min == 2
     assert plugin.environment == (
@@ -114,6 +118,8 @@ def test_what_is_left_out_has_the_documented_default(load: Load) -> None:
     assert plugin.body_limit == 10 * MIB
     assert plugin.bodies is None
     assert plugin.log_level == "info"
+    assert plugin.log_rate == 1000
+    assert plugin.compile == "in_process"
     assert plugin.failure_policy == "fail_closed"
     assert plugin.instances.min == 1
     assert plugin.environment == ()

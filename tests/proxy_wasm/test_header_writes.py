@@ -9,6 +9,7 @@ import pytest
 from wasm_middleware import limits
 from wasm_middleware.abi import pairs
 from wasm_middleware.abi.enums import Status
+from wasm_middleware.proxy_wasm.headers import HeaderMap
 from wasm_middleware.proxy_wasm.stream import StreamContext
 
 from .harness import (
@@ -301,6 +302,84 @@ def test_headers_can_be_added_up_to_a_number(
     assert headers.pairs == [*REQUEST, (b"x-0", b"v")]
     guest.ask(context, REPLACE, 0, guest.text(b"x-tag"), guest.text(b"v"))
     assert headers.get(b"x-tag") == b"v"
+
+
+@pytest.mark.parametrize("name", [ADD, REPLACE])
+def test_headers_can_be_added_up_to_a_number_of_bytes(
+    guest: Guest, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    context = held_in_headers(guest)
+    most = limits.MAX_HEADERS_BYTES
+    headers = context.stream.request.headers
+    assert headers is not None
+    address, size = guest.text(b"x" * 60_000)
+
+    for number in range(2 * most // size):
+        assert guest.ask(context, name, 0, guest.text(b"x-%d" % number), address, size) == Status.OK
+
+    assert size_of(headers) > most - 2 * size
+    assert size_of(headers) <= most
+    assert refused(context)
+    assert f"{name}: there are more than {most} bytes of headers" in caplog.text
+
+
+def test_small_headers_are_counted_too(guest: Guest) -> None:
+    context = held_in_headers(guest)
+    headers = context.stream.request.headers
+    assert headers is not None
+    value = guest.text(b"x" * 300)
+
+    for number in range(limits.MAX_PAIRS):
+        guest.ask(context, ADD, 0, guest.text(b"x-%d" % number), *value)
+
+    assert limits.MAX_HEADERS_BYTES - 400 < size_of(headers) <= limits.MAX_HEADERS_BYTES
+    assert refused(context)
+
+
+def test_one_header_can_be_replaced_without_end(guest: Guest) -> None:
+    context = held_in_headers(guest)
+    headers = context.stream.request.headers
+    assert headers is not None
+    value = guest.text(b"x" * 60_000)
+
+    for _ in range(20):
+        guest.ask(context, REPLACE, 0, guest.text(b"x-a"), *value)
+
+    assert headers.get(b"x-a") == b"x" * 60_000
+    assert not refused(context)
+
+
+def test_a_pseudo_header_does_not_grow_without_end(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = held_in_headers(guest)
+    headers = context.stream.request.headers
+    assert headers is not None
+    value = guest.text(b"x" * 40_000)
+
+    for _ in range(3):
+        guest.ask(context, ADD, 0, guest.text(b":path"), *value)
+
+    assert headers.get(b":path") == REQUEST[1][1] + b"," + b"x" * 40_000
+    assert refused(context)
+    assert f"{ADD}: the value of b':path' is too long" in caplog.text
+
+
+def test_set_pairs_with_too_many_bytes_fails_the_request(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = held_in_headers(guest)
+    headers = context.stream.request.headers
+    assert headers is not None
+    given = [(b"x-%d" % number, b"x" * 60_000) for number in range(5)]
+
+    assert guest.ask(context, SET_PAIRS, 0, guest.text(pairs.encode(given))) == Status.OK
+    assert headers.pairs == REQUEST
+    assert refused(context)
+
+
+def size_of(headers: HeaderMap) -> int:
+    return sum(len(name) + len(value) for name, value in headers.pairs)
 
 
 @pytest.mark.parametrize("pair", [(b"a b", b"c"), (b"a", b"b\r\nc: d")])

@@ -12,8 +12,22 @@ from starlette.testclient import TestClient
 
 from wasm_middleware import WasmPluginMiddleware, limits
 from wasm_middleware.abi.enums import LogLevel, Status
+from wasm_middleware.proxy_wasm.lograte import LogRate
+from wasm_middleware.proxy_wasm.ports import Services
 
-from .harness import LOGGER, OUT, Guest, MakeGuest, Step, begin, call, new_stream, run, trap
+from .harness import (
+    LOGGER,
+    OUT,
+    FakeClock,
+    Guest,
+    MakeGuest,
+    Step,
+    begin,
+    call,
+    new_stream,
+    run,
+    trap,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +127,118 @@ def test_a_long_line_is_cut_and_says_so(guest: Guest, caplog: pytest.LogCaptureF
         log(guest, 2, b"x" * (limits.MAX_LOG_BYTES + 7))
 
     assert caplog.records[0].message == "x" * limits.MAX_LOG_BYTES + " [7 bytes more]"
+
+
+# How much it says
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def clock(services: Services) -> FakeClock:
+    assert isinstance(services.clock, FakeClock)
+    return services.clock
+
+
+def flood(guest: Guest, *lines: bytes) -> None:
+    for line in lines:
+        log(guest, 2, line)
+
+
+def test_lines_beyond_the_rate_are_dropped_and_counted(
+    make_guest: MakeGuest, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(log_rate=LogRate(2))
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        flood(guest, b"1", b"2", b"3", b"4", b"5")
+        clock.steady += SECOND - 1
+        flood(guest, b"6")
+        clock.steady += 1
+        flood(guest, b"7", b"8", b"9")
+
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "1"),
+        ("INFO", "2"),
+        ("WARNING", "more than 2 lines within a second: they are dropped"),
+        ("WARNING", "4 of its lines were dropped"),
+        ("INFO", "7"),
+        ("INFO", "8"),
+        ("WARNING", "more than 2 lines within a second: they are dropped"),
+    ]
+
+
+def test_instances_share_their_plugins_rate(
+    make_guest: MakeGuest, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    rate = LogRate(2)
+    guests = [make_guest(log_rate=rate) for _ in range(3)]
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        for guest in guests:
+            flood(guest, b"hello")
+
+    assert [record.message for record in said(caplog)] == ["hello", "hello"]
+
+
+def test_a_plugin_that_floods_drops_no_line_of_another(
+    make_guest: MakeGuest, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    loud, quiet = make_guest(log_rate=LogRate(1)), make_guest(log_rate=LogRate(1))
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        flood(loud, b"loud", b"loud", b"loud")
+        flood(quiet, b"quiet")
+
+    assert [record.message for record in said(caplog)] == ["loud", "quiet"]
+
+
+def test_what_it_prints_and_what_the_host_says_about_it_count_too(
+    make_guest: MakeGuest, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(log_rate=LogRate(3))
+    vector, _ = guest.text(struct.pack("<2I", *guest.text(b"printed\n" * 100)))
+    path = guest.text(b"")
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        guest.ask(None, "proxy_set_property", path, path)  # ignored, with a warning
+        guest.ask(None, "fd_write", 2, vector, 1, OUT)
+
+    assert [record.message for record in caplog.records] == [
+        "proxy_set_property: ignored: there is no stream",
+        "printed",
+        "printed",
+        "more than 3 lines within a second: they are dropped",
+    ]
+
+
+def test_lines_that_are_not_shown_do_not_count(
+    make_guest: MakeGuest, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(log_rate=LogRate(1))
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        for _ in range(5):
+            log(guest, 1, b"debug")
+
+        flood(guest, b"info")
+
+    assert [record.message for record in caplog.records] == ["info"]
+
+
+def test_a_log_of_errors_alone_says_that_some_are_missing(
+    make_guest: MakeGuest, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(log_rate=LogRate(1), log_level=LogLevel.ERROR)
+
+    with caplog.at_level(logging.ERROR, LOGGER.name):
+        log(guest, 4, b"1")
+        log(guest, 4, b"2")
+
+    assert [record.message for record in caplog.records] == [
+        "1",
+        "more than 1 lines within a second: they are dropped",
+    ]
 
 
 # What it says while it is unloaded

@@ -84,6 +84,26 @@ def test_an_invalid_header_is_left_out_of_a_reply(guest: Guest, pair: tuple[byte
     assert len(headers) == 4
 
 
+def test_headers_of_a_reply_end_at_the_cap(
+    guest: Guest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_HEADERS_BYTES", 20)
+    headers = [(b"a", b"x" * 8), (b"b", b"x" * 8), (b"c", b"x" * 8), (b"d", b"x")]
+    guest.on("proxy_on_request_headers", reply(guest, headers=headers))
+    stream = new_stream(guest)
+
+    with caplog.at_level(logging.WARNING, LOGGER.name):
+        begin(stream)
+
+    assert [name for name, _ in sent(stream)[0][1:]] == [
+        b"a",
+        b"b",
+        b"content-length",
+        b"content-type",
+    ]
+    assert caplog.text.count("headers beyond 20 bytes are left out") == 1
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_some_statuses_have_neither_body_nor_length(guest: Guest, status: int) -> None:
     guest.on("proxy_on_request_headers", reply(guest, status))

@@ -18,11 +18,9 @@ LATER_KEYS: Final[Mapping[str, str]] = {
     "secrets": "give them in a plugin's config, as ${NAME}",
     "plugins.*.grants": "remove it",
     "plugins.*.insecure": "use path",
-    "plugins.*.instances.max": "remove it",
     "plugins.*.kv_quota": "remove it",
     "plugins.*.preopens": "remove it",
     "plugins.*.pull_policy": "use path",
-    "plugins.*.request_timeout": "use timeout and pause_timeout",
     "plugins.*.url": "download the module, and use path",
 }
 

@@ -22,12 +22,14 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PrivateAttr,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from wasm_middleware.config import addresses, fields, guest, patterns
 from wasm_middleware.config.addresses import Address
+from wasm_middleware.config.problems import Mistake, Problem
 from wasm_middleware.config.source import Source
 from wasm_middleware.config.units import format_duration, format_size
 from wasm_middleware.errors import Diagnostic
@@ -36,11 +38,15 @@ from wasm_middleware.limits import (
     DEFAULT_CALL_RESPONSE_BYTES,
     DEFAULT_CALL_TIMEOUT,
     DEFAULT_CALLS_IN_FLIGHT,
+    DEFAULT_INSTANCES,
+    DEFAULT_LOG_RATE,
     DEFAULT_MEMORY_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
     DEFAULT_TIMEOUT,
     KIB,
     MAX_CALLS_IN_FLIGHT,
+    MAX_INSTANCES,
+    MAX_LOG_RATE,
     MAX_MEMORY_LIMIT,
 )
 
@@ -100,7 +106,24 @@ class Instances(_Frozen):
     """How many instances of a plugin there are."""
 
     min: Annotated[int, fields.whole(1, 64)] = 1
-    """Instances that are started with the service."""
+    """Instances that are started with the service, and always there."""
+
+    max: Annotated[int, fields.whole(1, MAX_INSTANCES)] = DEFAULT_INSTANCES
+    """Instances that there may be while calls into the others are suspended; `min` if that is more.
+    """
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Instances:
+        if self.max < self.min and "max" in self.model_fields_set:
+            message = f"{{seen}} is less than min, which is {self.min}"
+            raise Mistake(Problem(message, "", self.max, below=("max",)))
+
+        return self
+
+    @property
+    def most(self) -> int:
+        """The most that there may be."""
+        return self.max if self.max > self.min else self.min
 
 
 class PluginDefaults(_Frozen):
@@ -118,6 +141,12 @@ class PluginDefaults(_Frozen):
     config: _Opaque = Field(default=b"", repr=False)
     """The plugin's own configuration: text is given as it is, anything else as JSON."""
 
+    compile: Annotated[
+        Literal["in_process", "isolated"], fields.choice("in_process", "isolated")
+    ] = "in_process"
+    """Where the module is compiled: `isolated` is a process of its own, with limits of time and
+    memory, for a module that nobody vouches for."""
+
     memory_limit: Annotated[int, fields.size(_PAGE, MAX_MEMORY_LIMIT)] = Field(
         default=DEFAULT_MEMORY_LIMIT,
         json_schema_extra={"default": format_size(DEFAULT_MEMORY_LIMIT)},
@@ -128,6 +157,11 @@ class PluginDefaults(_Frozen):
         default=DEFAULT_TIMEOUT, json_schema_extra={"default": format_duration(DEFAULT_TIMEOUT)}
     )
     """The longest that one call may run; `none` for no limit."""
+
+    request_timeout: Annotated[float | None, fields.duration(none=True)] = Field(
+        default=None, json_schema_extra={"default": "none"}
+    )
+    """The longest that all calls of a request may take together, waiting included; by the clock."""
 
     pause_timeout: Annotated[float, fields.duration()] = Field(
         default=DEFAULT_PAUSE_TIMEOUT,
@@ -159,6 +193,9 @@ class PluginDefaults(_Frozen):
 
     log_level: _LogLevel = "info"
     """The least severe messages that are logged. Default: the file's own `log_level`."""
+
+    log_rate: Annotated[int, fields.whole(1, MAX_LOG_RATE)] = DEFAULT_LOG_RATE
+    """The most lines that are logged within a second; more are dropped, and counted."""
 
     failure_policy: Annotated[FailurePolicy, fields.choice("fail_closed", "fail_open")] = (
         "fail_closed"

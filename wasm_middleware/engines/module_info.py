@@ -3,7 +3,8 @@
 A module is a sequence of sections, each an id byte, a size and a body (core specification,
 "Binary Format"). Six of them hold what a host wants to know: types, imports, functions, tables,
 memories and exports. The rest is skipped by its size. Nothing is trusted: every read is checked,
-every count is bounded by the bytes that are left.
+every count is bounded by the bytes that are left, and all of them together by
+`limits.MAX_MODULE_ITEMS`.
 
 A function's type is written as in `abi.signatures`: one letter a value, `i` i32, `I` i64, `f` f32,
 `F` f64, `v` v128, `r` a reference; `"ii>i"`.
@@ -15,6 +16,7 @@ import enum
 import hashlib
 from dataclasses import dataclass, field
 
+from wasm_middleware import limits
 from wasm_middleware.errors import WasmMiddlewareError
 
 MAGIC = b"\0asm"
@@ -125,6 +127,16 @@ class _Sections:
     imports: list[Import] = field(default_factory=list)
     exports: list[Export] = field(default_factory=list)
     memory: MemoryType | None = None
+    #: How many more may be read, of anything that there are several of.
+    left: int = limits.MAX_MODULE_ITEMS
+
+    def take(self, count: int) -> range:
+        self.left -= count
+
+        if self.left < 0:
+            raise ModuleFormatError("it declares more than any module needs")
+
+        return range(count)
 
 
 class Reader:
@@ -183,11 +195,12 @@ class Reader:
 
 def _read_sections(reader: Reader, sections: _Sections) -> None:
     while reader.position < reader.end:
+        sections.take(1)
         number = reader.byte()
         body = reader.part()
 
         if number in _SECTIONS:
-            for _ in range(body.count()):
+            for _ in sections.take(body.count()):
                 _SECTIONS[number](body, sections)
 
 
@@ -197,8 +210,8 @@ def _read_type(reader: Reader, sections: _Sections) -> None:
     if form != _FUNCTION_TYPE:
         raise ModuleFormatError("it uses types of the garbage collection proposal")
 
-    parameters = [_value_type(reader) for _ in range(reader.count())]
-    results = [_value_type(reader) for _ in range(reader.count())]
+    parameters = [_value_type(reader) for _ in sections.take(reader.count())]
+    results = [_value_type(reader) for _ in sections.take(reader.count())]
     sections.types.append("".join([*parameters, ">", *results]))
 
 

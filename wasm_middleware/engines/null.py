@@ -167,6 +167,10 @@ class NullEngine:
 
         return NullModule(self._modules[wasm])
 
+    def compile_isolated(self, wasm: bytes) -> NullModule:
+        """There is nothing to compile."""
+        return self.compile(wasm)
+
     def close(self) -> None:
         """Nothing to stop."""
 
@@ -221,6 +225,9 @@ class NullInstance:
 
     def set_timeout(self, seconds: float | None) -> None:
         """Python code runs as long as it likes."""
+
+    def limit_call(self, seconds: float) -> None:
+        """The same."""
 
     def function(self, name: str) -> GuestFunction | None:
         method = self._method(name)

@@ -15,7 +15,7 @@ Rules that every engine keeps:
 - Where an engine `suspends`, a guest call may be left in its middle, so that others go on: when it
   computes for long, and when a host function that `may_wait` raises `HostWait`. One that is
   cancelled there poisons its instance. Elsewhere a guest call runs from its beginning to its end.
-- `compile` blocks and may be called on any thread. Everything else belongs to one thread at a
+- `compile` and `compile_isolated` block and may be called on any thread. Everything else belongs to one thread at a
   time; an instance is entered by one call at a time (`HostBug` otherwise).
 
 These are interfaces for decoupling, not for third-party engines: all implementations are here.
@@ -119,6 +119,9 @@ class Instance(Protocol):
     def set_timeout(self, seconds: float | None) -> None:
         """How long each later guest call may run; None for ever."""
 
+    def limit_call(self, seconds: float) -> None:
+        """How long the next guest call may take besides, by the clock on the wall."""
+
     def function(self, name: str) -> GuestFunction | None:
         """The exported function of that name, or None."""
 
@@ -160,6 +163,12 @@ class Engine(Protocol):
 
     def compile(self, wasm: bytes) -> Module:
         """Compile a core module; raise `ModuleFormatError` if it isn't a valid one."""
+
+    def compile_isolated(self, wasm: bytes) -> Module:
+        """The same within bounds of time and memory, for what nobody vouches for.
+
+        Raises `ModuleFormatError` where it takes more, too.
+        """
 
     def close(self) -> None:
         """Stop its clock; idempotent."""

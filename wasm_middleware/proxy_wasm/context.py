@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 class Context:
     """What every context answers; a root context answers little more."""
 
-    __slots__ = ("id", "root", "vm")
+    __slots__ = ("id", "root", "time_left", "vm")
 
     def __init__(self, vm: Vm, context_id: int, root: RootContext | None) -> None:
+        #: Nanoseconds that are left for its calls, by the clock on the wall; None for no limit.
+        self.time_left: int | None = None
         self.vm = vm
         self.id = context_id
         self.root = root

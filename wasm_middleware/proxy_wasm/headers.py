@@ -21,9 +21,12 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _forbidden_in_values = re.compile(rb"[\r\n\0]").search
 PSEUDO_HEADERS = frozenset((b":authority", b":method", b":path", b":scheme", b":status"))
 
+#: A map is measured when a guest has put this much into it: most never get that far.
+_UNMEASURED = 16 * limits.KIB
+
 
 class InvalidHeader(ValueError):
-    """A guest's header would not be one on the wire."""
+    """A guest's header would not be one on the wire, or is one too many."""
 
 
 class NoSuchHeader(InvalidHeader):
@@ -60,10 +63,12 @@ class HeaderMap:
     `changed` tells whether a guest has written to it, `pseudo_changed` whether to a pseudo-header.
     """
 
-    __slots__ = ("changed", "pairs", "pseudo_changed")
+    __slots__ = ("_room", "changed", "pairs", "pseudo_changed")
 
     def __init__(self, pairs: list[Pair]) -> None:
         self.pairs = pairs
+        #: Bytes that can be put in before it has to be measured.
+        self._room = _UNMEASURED
         self.changed = False
         self.pseudo_changed = False
 
@@ -91,7 +96,9 @@ class HeaderMap:
 
         for index, (found, present) in enumerate(self.pairs):
             if found == name:
-                self.pairs[index] = (name, present + b"," + value)
+                joined = present + b"," + value
+                check_value(name, joined)
+                self.pairs[index] = (name, joined)
                 self._note_change(name)
                 return
 
@@ -143,7 +150,9 @@ class HeaderMap:
                 pseudo.setdefault(name, value)
 
         plain = [pair for pair in given if pair[0][:1] != b":"]
-        self.pairs = [*pseudo.items(), *plain]
+        assigned = [*pseudo.items(), *plain]
+        self._room = _room_beside(assigned)
+        self.pairs = assigned
         self.changed = self.pseudo_changed = True
 
     def _insert(self, name: bytes, value: bytes) -> None:
@@ -151,6 +160,10 @@ class HeaderMap:
             raise InvalidHeader(f"there are {limits.MAX_PAIRS} headers already")
 
         pairs = self.pairs
+        self._room -= len(name) + len(value)
+
+        if self._room < 0:
+            self._room = _room_beside([*pairs, (name, value)])
 
         if name[:1] == b":":
             # The last of its kind: they stand first.
@@ -166,3 +179,13 @@ class HeaderMap:
 
         if name[:1] == b":":
             self.pseudo_changed = True
+
+
+def _room_beside(pairs: Iterable[Pair]) -> int:
+    """How many bytes may still be put beside them; raises `InvalidHeader` if they are too many."""
+    room = limits.MAX_HEADERS_BYTES - sum(len(name) + len(value) for name, value in pairs)
+
+    if room < 0:
+        raise InvalidHeader(f"there are more than {limits.MAX_HEADERS_BYTES} bytes of headers")
+
+    return room

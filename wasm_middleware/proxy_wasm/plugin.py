@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel
+from wasm_middleware.proxy_wasm.lograte import LogRate
 
 REQUEST_HEADERS = "on_request_headers"
 REQUEST_BODY = "on_request_body"
@@ -39,7 +40,11 @@ class Plugin:
     vm_config: bytes = b""
     config: bytes = b""
     log_level: LogLevel = LogLevel.INFO
+    #: What all its instances may write together.
+    log_rate: LogRate = field(default_factory=LogRate)
     timeout: float | None = limits.DEFAULT_TIMEOUT
+    #: Of all calls in one request, by the clock on the wall.
+    request_timeout: float | None = None
     pause_timeout: float = limits.DEFAULT_PAUSE_TIMEOUT
     body_limit: int = limits.DEFAULT_BODY_LIMIT
     fail_open: bool = False

@@ -1,7 +1,8 @@
 """What is written to a plugin's logger: what the guest says, and what the host says about it.
 
 The guest's own lines are filtered by the plugin's `log_level`, and what it prints is put together
-to lines. The host says at debug level why it answered with another status than OK.
+to lines. The host says at debug level why it answered with another status than OK. Each line, the
+host's too, is one that a guest can bring about as often as it likes: so their number is limited.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from wasm_middleware import limits
 from wasm_middleware.abi.enums import Errno, LogLevel, Status, answer_name
 from wasm_middleware.proxy_wasm.context import Context, RootContext
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
+from wasm_middleware.proxy_wasm.ports import Services
 
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
@@ -25,6 +27,9 @@ class PluginLog:
     """The logger of one instance's plugin; `Vm` says what the guest is at."""
 
     __slots__ = ("_printed", "_printed_level", "context", "phase", "plugin")
+
+    #: `Vm` has them.
+    services: Services
 
     def __init__(self, plugin: Plugin) -> None:
         self.plugin = plugin
@@ -83,8 +88,21 @@ class PluginLog:
         python_level = PYTHON_LEVELS[level]
         logger = self.plugin.logger
 
-        if logger.isEnabledFor(python_level):
+        if logger.isEnabledFor(python_level) and self._admitted(python_level):
             logger.log(python_level, "%s", message, extra=self._log_extra(guest=guest))
+
+    def _admitted(self, level: int) -> bool:
+        """Whether the plugin has not written too much; where it has, says so at `level` or above.
+
+        A log that shows errors alone shows that some of them are missing.
+        """
+        admitted, notice = self.plugin.log_rate.admit(self.services.clock.monotonic())
+
+        if notice:
+            extra = self._log_extra(guest=False)
+            self.plugin.logger.log(max(level, logging.WARNING), "%s", notice, extra=extra)
+
+        return admitted
 
     @property
     def explains(self) -> bool:
@@ -93,10 +111,7 @@ class PluginLog:
 
     def log_refusal(self, call: str, reason: str) -> None:
         """Say at debug level why a host call did not do what it was asked for, and answered OK."""
-        logger = self.plugin.logger
-
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%s: %s", call, reason, extra=self._log_extra(guest=False))
+        self._write(LogLevel.DEBUG, f"{call}: {reason}", guest=False)
 
     def refuse(
         self, answer: _Answer, call: str, reason: str, level: LogLevel = LogLevel.DEBUG

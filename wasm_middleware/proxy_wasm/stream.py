@@ -47,6 +47,7 @@ _LOG = logging.getLogger("wasm_middleware")
 _REQUEST_HEADERS = MapType.HTTP_REQUEST_HEADERS
 _RESPONSE_HEADERS = MapType.HTTP_RESPONSE_HEADERS
 _NUMBERS = itertools.count(1)
+_NANOSECONDS = 1_000_000_000
 
 #: What tracers tell each other: W3C Trace Context and Baggage, Zipkin's B3, Envoy's request id.
 _TRACE_HEADERS = frozenset(
@@ -94,6 +95,10 @@ class StreamContext(Context):
         super().__init__(vm, 0, root)
         self.plugin: Plugin = vm.plugin
         self.stream: Stream = stream
+
+        if self.plugin.request_timeout is not None:
+            self.time_left = int(self.plugin.request_timeout * _NANOSECONDS)
+
         #: The guest knows it: `proxy_on_context_create` was called, or would have been.
         self.created = False
         #: It failed under fail_open, or ended the stream: no phase of it runs any more.
@@ -231,6 +236,7 @@ class Stream:
     """See the module's theory of operation. Belongs to one thread, and to one call at a time."""
 
     __slots__ = (
+        "__weakref__",
         "aborted",
         "clock",
         "committed",

@@ -151,6 +151,9 @@ class TracedGuest:
     def set_timeout(self, seconds: float | None) -> None:
         self._guest.set_timeout(seconds)
 
+    def limit_call(self, seconds: float) -> None:
+        self._guest.limit_call(seconds)
+
     def inner_function(self, name: str) -> Callable[..., int] | None:
         return self._guest.inner_function(name)
 

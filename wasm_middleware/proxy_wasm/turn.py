@@ -14,12 +14,14 @@ from wasm_middleware.proxy_wasm.ports import Event
 class Turn:
     """Belongs to one event loop. `busy`: somebody has it, who may set that while nobody does."""
 
-    __slots__ = ("_new_event", "_waiting", "busy")
+    __slots__ = ("_new_event", "_waiting", "busy", "on_free")
 
     def __init__(self, new_event: Callable[[], Event]) -> None:
         self.busy = False
         self._new_event = new_event
         self._waiting: deque[Event] | None = None
+        #: Called when nobody has the turn any more, nor waits for it.
+        self.on_free: Callable[[], object] | None = None
 
     async def __aenter__(self) -> None:
         if self.busy:
@@ -36,6 +38,8 @@ class Turn:
         if self._waiting:
             self.busy = True
             self._waiting.popleft().set()
+        elif self.on_free is not None:
+            self.on_free()
 
     async def wait(self) -> None:
         """Wait to be handed the turn; a waiter that is cancelled hands it on."""

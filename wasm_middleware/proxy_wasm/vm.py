@@ -30,6 +30,7 @@ from wasm_middleware.abi.properties import INBOUND, Path
 from wasm_middleware.errors import (
     GuestError,
     GuestExit,
+    GuestTimeout,
     GuestTrap,
     MemoryFault,
     PluginLoadError,
@@ -49,6 +50,7 @@ _MAX_ID = 0xFFFF_FFFF
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
 _LOST = "its instance failed in another call"
+_LAST_PHASES = ("on_log", "on_done", "on_delete")
 _UNLOADED = "its instance was unloaded"
 
 
@@ -292,6 +294,11 @@ class Vm(PluginLog):
         self.changed()
 
     @property
+    def has_served(self) -> bool:
+        """Whether a stream has come to its end on it."""
+        return self._last_id > len(self.contexts)
+
+    @property
     def consumes(self) -> bool:
         """Whether any of its root contexts waits for messages of a queue."""
         return any(root.queues for root in self.roots.values())
@@ -363,6 +370,9 @@ class Vm(PluginLog):
 
         Waits for a call that was left in its middle.
         """
+        if context is not None and context.time_left is not None:
+            return await self._enter_limited(context, context.time_left, function, phase, arguments)
+
         turn = self.turn
 
         if turn.busy:
@@ -374,6 +384,35 @@ class Vm(PluginLog):
             return await self._call(context, function, phase, *arguments)
         finally:
             turn.release()
+
+    async def _enter_limited(
+        self,
+        context: Context,
+        left: int,
+        function: GuestFunction,
+        phase: str,
+        arguments: tuple[int, ...],
+    ) -> int:
+        """The same for a context whose calls may take some time in all, waiting included."""
+        clock = self.services.clock
+        begun = clock.monotonic()
+
+        try:
+            async with self.turn:
+                left -= clock.monotonic() - begun
+
+                # The last callbacks are for tidying up, and have the plugin's `timeout`.
+                if left <= 0 and phase not in _LAST_PHASES:
+                    reason = "its request_timeout was over before it was called again"
+                    raise GuestTimeout(reason, plugin=self.plugin.name, phase=phase)
+
+                if left > 0:
+                    self.guest.limit_call(left / 1e9)
+
+                return await self._call(context, function, phase, *arguments)
+        finally:
+            assert context.time_left is not None
+            context.time_left -= clock.monotonic() - begun
 
     async def _call(
         self, context: Context | None, function: GuestFunction, phase: str, *arguments: int

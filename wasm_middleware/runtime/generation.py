@@ -164,7 +164,7 @@ async def _load_plugin(
     module = modules.get(wasm)
 
     if module is None:
-        module = modules[wasm] = await _compile(entry.name, wasm, engine)
+        module = modules[wasm] = await _compile(entry, wasm, engine)
 
     configs = [
         link.config
@@ -175,14 +175,16 @@ async def _load_plugin(
     return LoadedPlugin(entry, module, services, configs)
 
 
-async def _compile(name: str, wasm: bytes, engine: Engine) -> Module:
+async def _compile(entry: PluginSettings, wasm: bytes, engine: Engine) -> Module:
+    name = entry.name
+    compile_ = engine.compile_isolated if entry.compile == "isolated" else engine.compile
     started = time.perf_counter()
 
     if len(wasm) > _LARGE_MODULE:
         _LOG.info("compiling plugin %r (%.1f MiB)", name, len(wasm) / _LARGE_MODULE)
 
     try:
-        module = await anyio.to_thread.run_sync(engine.compile, wasm)
+        module = await anyio.to_thread.run_sync(compile_, wasm)
     except ModuleFormatError as error:
         raise PluginLoadError(name, str(error)) from error
 

@@ -25,6 +25,7 @@ from wasm_middleware.config import PluginSettings
 from wasm_middleware.engines.protocol import Instance, InstanceLimits, Module
 from wasm_middleware.errors import GuestError, PluginLoadError
 from wasm_middleware.proxy_wasm.hostcalls import resolve
+from wasm_middleware.proxy_wasm.lograte import LogRate
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
 from wasm_middleware.proxy_wasm.ports import Cancel, Services
 from wasm_middleware.proxy_wasm.vm import Vm
@@ -332,7 +333,9 @@ def _core_plugin(settings: PluginSettings, inspection: Inspection) -> Plugin:
         vm_config=settings.vm_config,
         config=settings.config,
         log_level=level,
+        log_rate=LogRate(settings.log_rate),
         timeout=settings.timeout,
+        request_timeout=settings.request_timeout,
         pause_timeout=settings.pause_timeout,
         body_limit=settings.body_limit,
         fail_open=settings.failure_policy == "fail_open",

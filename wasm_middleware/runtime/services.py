@@ -17,7 +17,6 @@ from wasm_middleware.proxy_wasm.ports import (
     Services,
     SharedData,
     SharedStore,
-    deferred,
 )
 from wasm_middleware.runtime.ending import Step
 from wasm_middleware.services.background import Tasks
@@ -65,8 +64,8 @@ class ServiceSet:
             background=self._background,
             http=self._http or _missing_http(settings),
             grpc=self._grpc,
-            foreign_functions=foreign_functions(functions),
-            waiting_calls=_waiting_calls(shared_data, functions) if suspends else frozenset(),
+            foreign_functions=foreign_functions(functions, may_wait=suspends),
+            waiting_calls=_waiting_calls(shared_data) if suspends else frozenset(),
         )
 
     def steps(self) -> list[Step]:
@@ -102,17 +101,11 @@ def _refuse_to_wait(settings: Settings, functions: Mapping[str, ForeignFunction]
         raise ConfigError(mistakes)
 
 
-def _waiting_calls(
-    shared_data: SharedData | SharedStore, functions: Mapping[str, ForeignFunction]
-) -> frozenset[str]:
-    calls = set()
+def _waiting_calls(shared_data: SharedData | SharedStore) -> frozenset[str]:
+    calls = {"proxy_call_foreign_function"}
 
     if inspect.iscoroutinefunction(shared_data.get):
         calls |= {"proxy_get_shared_data", "proxy_set_shared_data"}
-
-    # Any of them may return something to be awaited: a partial, say.
-    if any(not isinstance(function, deferred) for function in functions.values()):
-        calls.add("proxy_call_foreign_function")
 
     return frozenset(calls)
 

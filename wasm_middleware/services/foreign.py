@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn
+
+import anyio.to_thread
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import Status
@@ -19,19 +21,51 @@ from wasm_middleware.proxy_wasm.foreign import CONTEXT_FUNCTIONS
 from wasm_middleware.proxy_wasm.ports import ForeignCallRefused, ForeignFunction
 
 _LOG = logging.getLogger("wasm_middleware")
+#: Bytes for which zlib takes a millisecond; zeros become a thousand times as many.
+_QUICKLY_COMPRESSED, _QUICKLY_UNCOMPRESSED = 64 * limits.KIB, 256
+_Plain = Callable[[bytes], bytes]
 _NEED_CRYPTOGRAPHY = ("sign", "verify_signature")
 
 
-def foreign_functions(given: Mapping[str, ForeignFunction]) -> dict[str, ForeignFunction]:
-    """All functions by name; one of the application's takes the place of one of ours."""
+def foreign_functions(
+    given: Mapping[str, ForeignFunction], *, may_wait: bool = False
+) -> dict[str, ForeignFunction]:
+    """All functions by name; one of the application's takes the place of one of ours.
+
+    Where a call `may_wait`, what takes long does not hold up the event loop.
+    """
     built_in: dict[str, ForeignFunction] = {"compress": compress, "uncompress": uncompress}
-    built_in.update(_signatures())
+
+    if may_wait:
+        built_in = {
+            "compress": _off_the_loop(compress, _QUICKLY_COMPRESSED),
+            "uncompress": _off_the_loop(uncompress, _QUICKLY_UNCOMPRESSED),
+        }
+
+    signatures = _signatures()
+    built_in.update(signatures)
+
+    # A key is checked when it is first used, which takes up to 290 ms.
+    if may_wait:
+        built_in["sign"] = _off_the_loop(signatures["sign"], 0)
 
     for name in given:
         if name in built_in or name in CONTEXT_FUNCTIONS:
             _LOG.debug("the application's foreign function %r takes the built-in one's place", name)
 
     return {**built_in, **given}
+
+
+def _off_the_loop(function: _Plain, quick: int) -> ForeignFunction:
+    """The same, on a worker thread where it is given more than `quick` bytes."""
+
+    def call(arguments: bytes) -> bytes | Awaitable[bytes]:
+        if len(arguments) <= quick:
+            return function(arguments)
+
+        return anyio.to_thread.run_sync(function, arguments)
+
+    return call
 
 
 def compress(arguments: bytes) -> bytes:
@@ -61,7 +95,7 @@ def uncompress(arguments: bytes) -> bytes:
     return result
 
 
-def _signatures() -> dict[str, ForeignFunction]:
+def _signatures() -> dict[str, _Plain]:
     try:
         # Not at the top: it takes as long to import as the rest of this package.
         from wasm_middleware.services import signatures
@@ -72,7 +106,7 @@ def _signatures() -> dict[str, ForeignFunction]:
     return {"sign": signer.sign, "verify_signature": signatures.verify_signature}
 
 
-def _missing(name: str, error: ImportError) -> ForeignFunction:
+def _missing(name: str, error: ImportError) -> _Plain:
     """A function that says, once for all to see, what would bring it."""
     level = logging.WARNING
 

@@ -27,6 +27,11 @@ from wasm_middleware.engines.start_section import export_start
 from wasm_middleware.engines.wasmtime.binding import Binding
 from wasm_middleware.engines.wasmtime.epoch import EpochClock, PosixTicker, ThreadTicker, Ticker
 from wasm_middleware.engines.wasmtime.instance import WasmtimeInstance, cause
+from wasm_middleware.engines.wasmtime.isolated import (
+    Bounds,
+    CompilationFailed,
+    compile_isolated,
+)
 from wasm_middleware.engines.wasmtime.selftest import choose_binding, why_not_sliced
 from wasm_middleware.errors import GuestTrap
 from wasm_middleware.limits import MAX_TABLES
@@ -61,10 +66,12 @@ class WasmtimeEngine:
             return functools.partial(WasmtimeInstance, self._binding, self._clock)
 
         # Not at the top: it needs what the self-test has found to be there.
+        from wasm_middleware.engines.wasmtime.fibers import Bridges
         from wasm_middleware.engines.wasmtime.sliced import SlicedInstance
         from wasm_middleware.engines.wasmtime.slices import Slices
 
-        return functools.partial(SlicedInstance, Slices(), self._binding, self._clock)
+        bridges = Bridges(self._engine)
+        return functools.partial(SlicedInstance, Slices(), bridges, self._binding, self._clock)
 
     @property
     def suspends(self) -> bool:
@@ -93,6 +100,17 @@ class WasmtimeEngine:
             module = wasmtime.Module(self._engine, export_start(wasm))
         except wasmtime.WasmtimeError as error:
             raise ModuleFormatError(cause(str(error))) from error
+
+        return WasmtimeModule(self._engine, self._new_instance, module, info)
+
+    def compile_isolated(self, wasm: bytes, bounds: Bounds | None = None) -> WasmtimeModule:
+        info = read_module_info(wasm)
+        code = compile_isolated(export_start(wasm), bounds or Bounds())
+
+        try:
+            module = wasmtime.Module.deserialize(self._engine, code)
+        except wasmtime.WasmtimeError as error:
+            raise CompilationFailed(f"it was compiled for another engine: {error}") from error
 
         return WasmtimeModule(self._engine, self._new_instance, module, info)
 

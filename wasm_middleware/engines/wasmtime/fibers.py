@@ -118,6 +118,10 @@ class Fiber:
             finally:
                 self._inner = False
 
+                # It was not let yield there: else one that is mostly in its allocator never would.
+                if self._inner_end:
+                    self.yield_soon()
+
         return call
 
     def caller(self, function: wasmtime.Func, signature: str) -> Begin:
@@ -185,6 +189,22 @@ class Fiber:
 def set_stack_size(config: wasmtime.Config, size: int) -> None:
     """How many bytes a fiber's stack has, for the guest and for the host calls on top of it."""
     capi.wasmtime_config_async_stack_size_set(config.ptr(), size)
+
+
+class Bridges:
+    """The bridges of one engine, each of which is compiled once."""
+
+    def __init__(self, engine: wasmtime.Engine) -> None:
+        self._engine = engine
+        self._modules: dict[str, wasmtime.Module] = {}
+
+    def module(self, signature: str) -> wasmtime.Module:
+        """The bridge for host calls of a signature, whose result is an i32 or none."""
+        if signature not in self._modules:
+            code = bytes(wasmtime.wat2wasm(bridge_text(signature)))
+            self._modules[signature] = wasmtime.Module(self._engine, code)
+
+        return self._modules[signature]
 
 
 def bridge_text(signature: str) -> str:

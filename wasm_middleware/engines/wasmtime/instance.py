@@ -61,6 +61,8 @@ class WasmtimeInstance:
         self._set_deadline = binding.set_deadline(store)
         self._ticks = _FOR_EVER
         self._timeout: float | None = None
+        #: What the next call, or the one that runs, may take by the clock on the wall.
+        self._left: float | None = None
         self._entered = False
         self._exports: Mapping[str, object] | None = None
         #: The callbacks that the guest calls live in here.
@@ -73,6 +75,9 @@ class WasmtimeInstance:
         if seconds is not None:
             # One tick more: the first may come at once.
             self._ticks = math.ceil(seconds / TICK) + 1
+
+    def limit_call(self, seconds: float) -> None:
+        self._left = seconds
 
     def host_function(
         self, declared: wasmtime.FuncType, signature: str, function: HostFunction
@@ -124,7 +129,7 @@ class WasmtimeInstance:
                 if clock.parked:
                     clock.wake()
 
-                set_deadline(self._ticks)
+                set_deadline(self._ticks if self._left is None else self._ticks_left(self._left))
                 return enter(*arguments)
             except Crossing as crossing:
                 raise self._failed(crossing) from None
@@ -134,8 +139,12 @@ class WasmtimeInstance:
                 raise
             finally:
                 self._entered = clock.running = False
+                self._left = None
 
         return call
+
+    def _ticks_left(self, seconds: float) -> int:
+        return min(self._ticks, math.ceil(seconds / TICK) + 1)
 
     def inner_function(self, name: str) -> InnerFunction | None:
         export = self._export(name)
@@ -183,15 +192,23 @@ class WasmtimeInstance:
 
         return self._guest_error(crossing)
 
-    def _timed_out(self) -> GuestTimeout:
+    def _timed_out(self, *, late: bool = False) -> GuestTimeout:
+        """The error of a call that used up its time, or what its request had left (`late`)."""
+        if late:
+            left = 1e3 * (self._left or 0)
+            return GuestTimeout(
+                f"it took longer than the {left:.3g} ms left of its request_timeout"
+            )
+
         milliseconds = 1e3 * (self._timeout or 0)
         return GuestTimeout(f"it ran for longer than its timeout of {milliseconds:g} ms")
 
     def _guest_error(self, crossing: Crossing) -> GuestError:
         code = crossing.trap.trap_code if crossing.trap is not None else None
 
-        if code is wasmtime.TrapCode.INTERRUPT and self._timeout is not None:
-            return self._timed_out()
+        if code is wasmtime.TrapCode.INTERRUPT:
+            left = self._left
+            return self._timed_out(late=left is not None and self._ticks_left(left) < self._ticks)
 
         reason = cause(str(crossing))
         used, allowed = self.memory.size, self._limits.memory

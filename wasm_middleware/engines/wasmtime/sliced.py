@@ -9,6 +9,7 @@ Cancelled between two slices, a call can only be given up, and its instance with
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from wasm_middleware.engines.module_info import ModuleInfo
 from wasm_middleware.engines.protocol import GuestFunction, HostFunction, InstanceLimits
 from wasm_middleware.engines.wasmtime.binding import Binding, Boundary, Caller, Crossing
 from wasm_middleware.engines.wasmtime.epoch import TICK, EpochClock
-from wasm_middleware.engines.wasmtime.fibers import INNER_TIMEOUT, Fiber, bridge_text
+from wasm_middleware.engines.wasmtime.fibers import INNER_TIMEOUT, Bridges, Fiber
 from wasm_middleware.engines.wasmtime.instance import WasmtimeInstance
 from wasm_middleware.engines.wasmtime.slices import Slices
 from wasm_middleware.errors import (
@@ -31,7 +32,7 @@ from wasm_middleware.errors import (
     HostWait,
     MemoryFault,
 )
-from wasm_middleware.limits import MAX_INNER_TIME
+from wasm_middleware.limits import MAX_HOST_WAIT, MAX_INNER_TIME
 
 #: Beside a u32 result: the host call has none yet.
 _WAITS = 1 << 32
@@ -70,6 +71,7 @@ class SlicedInstance(WasmtimeInstance):
     def __init__(
         self,
         slices: Slices,
+        bridges: Bridges,
         binding: Binding,
         clock: EpochClock,
         info: ModuleInfo,
@@ -77,8 +79,10 @@ class SlicedInstance(WasmtimeInstance):
         limits: InstanceLimits,
     ) -> None:
         super().__init__(binding, clock, info, store, limits)
-        self._slices = slices
+        self._slices, self._bridges = slices, bridges
         self._fiber = Fiber(store)
+        #: What a host call waits for.
+        self._waiting: asyncio.Task[Callable[[], int]] | None = None
 
     def host_function(
         self, declared: wasmtime.FuncType, signature: str, function: HostFunction
@@ -89,9 +93,7 @@ class SlicedInstance(WasmtimeInstance):
         waiting = Waiting(function, self._boundary, self._fiber)
         inner = wasmtime.FuncType(declared.params, [wasmtime.ValType.i64()])
         host = super().host_function(inner, signature.partition(">")[0] + ">I", waiting)
-        bridge = wasmtime.Module(
-            self._store.engine, bytes(wasmtime.wat2wasm(bridge_text(signature)))
-        )
+        bridge = self._bridges.module(signature)
         exported = wasmtime.Instance(self._store, bridge, [host]).exports(self._store)[""]
         assert isinstance(exported, wasmtime.Func)
         # It is called for as long as the instance lives.
@@ -114,6 +116,7 @@ class SlicedInstance(WasmtimeInstance):
             try:
                 if slices.spent:
                     await slices.begin()
+                    self._check_alive()
 
                 clock.used = clock.running = True
 
@@ -130,6 +133,7 @@ class SlicedInstance(WasmtimeInstance):
                 raise
             finally:
                 self._entered = clock.running = False
+                self._left = None
 
         return call
 
@@ -138,22 +142,18 @@ class SlicedInstance(WasmtimeInstance):
         boundary, clock = self._boundary, self._clock
         # Nobody has looked at the time before. A guest that yields by itself has not used much.
         ran = TICK if boundary.wait is None else 0.0
+        ends_at = None if self._left is None else time.perf_counter() + self._left
 
         while True:
             clock.running = False
+            late = ends_at is not None and time.perf_counter() > ends_at
 
-            if self._timeout is not None and ran > self._timeout:
+            if late or (self._timeout is not None and ran > self._timeout):
                 self._slices.spend()
-                self._give_up()
-                raise self._timed_out()
+                raise self._timed_out(late=late)
 
-            await self._pass_time()
-
-            # Unloaded, or it was part of what has failed.
-            if self.poisoned:
-                self._give_up()
-                raise GuestTrap("its instance was closed while it was called")
-
+            await self._pass_time(ends_at)
+            self._check_alive()
             clock.used = clock.running = True
 
             if clock.parked:
@@ -167,8 +167,13 @@ class SlicedInstance(WasmtimeInstance):
 
             ran += time.thread_time() - begun
 
-    async def _pass_time(self) -> None:
-        """Leave the guest alone until it may go on."""
+    def _check_alive(self) -> None:
+        """It may have been unloaded while nobody was in it."""
+        if self.poisoned:
+            raise GuestTrap("its instance was closed while it was called")
+
+    async def _pass_time(self, ends_at: float | None) -> None:
+        """Leave the guest alone until it may go on, or at most until `ends_at`."""
         boundary = self._boundary
         wait = boundary.wait
 
@@ -176,23 +181,41 @@ class SlicedInstance(WasmtimeInstance):
             await self._slices.next()
             return
 
+        most = MAX_HOST_WAIT
+
+        if ends_at is not None:
+            most = min(most, ends_at - time.perf_counter())
+
+        # A task of its own: this call may change its task here, which would confuse cancel scopes.
+        self._waiting = task = asyncio.get_running_loop().create_task(wait.outcome)
+        await asyncio.wait((task,), timeout=most)
+
+        if not task.done():
+            raise self._waited_too_long(most)
+
         try:
-            boundary.finish = await wait.outcome
-        except Exception as error:
+            boundary.finish = task.result()
+        except (Exception, asyncio.CancelledError) as error:
             boundary.finish = functools.partial(_raise, error)
 
-        boundary.wait = None
+        self._waiting = boundary.wait = None
 
         if self._slices.spent:
             await self._slices.begin()
 
+    def _waited_too_long(self, seconds: float) -> GuestTimeout:
+        if seconds < MAX_HOST_WAIT:
+            return self._timed_out(late=True)
+
+        return GuestTimeout(f"a host call of it had no result for {seconds:g} s")
+
     def _give_up(self) -> None:
         self.poisoned = True
         self._fiber.cancel()
-        wait, self._boundary.wait = self._boundary.wait, None
+        waiting, self._waiting = self._waiting, None
 
-        if wait is not None:
-            wait.outcome.close()
+        if waiting is not None:
+            waiting.cancel()
 
     def close(self) -> None:
         self._fiber.cancel()
@@ -208,5 +231,5 @@ class SlicedInstance(WasmtimeInstance):
         return super()._guest_error(crossing)
 
 
-def _raise(error: Exception) -> NoReturn:
+def _raise(error: BaseException) -> NoReturn:
     raise error

@@ -12,6 +12,7 @@ to be replaced is gone: with fail_open, a client's own value must not pass for t
 
 from __future__ import annotations
 
+from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel, MapType, Status
 from wasm_middleware.abi.pairs import MalformedPairs, Pair, decode, encode, encoded_size
 from wasm_middleware.proxy_wasm.headers import (
@@ -158,6 +159,7 @@ def read_pairs(vm: Vm, call: str, address: int, size: int) -> list[Pair]:
 def valid_pairs(vm: Vm, call: str, given: list[Pair]) -> list[Pair]:
     """Those that can be sent, under their canonical names; a warning for each of the others."""
     valid = []
+    room = limits.MAX_HEADERS_BYTES
 
     for name, value in given:
         try:
@@ -165,6 +167,15 @@ def valid_pairs(vm: Vm, call: str, given: list[Pair]) -> list[Pair]:
             valid.append((canonical_name(name), value))
         except InvalidHeader as error:
             vm.log(LogLevel.WARN, f"{call}: a header is left out: {error}")
+            continue
+
+        room -= len(name) + len(value)
+
+        if room < 0:
+            valid.pop()
+            most = limits.MAX_HEADERS_BYTES
+            vm.log(LogLevel.WARN, f"{call}: headers beyond {most} bytes are left out")
+            break
 
     return valid
 
