@@ -6,11 +6,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PORT ?= 8000
 FUZZ_SECONDS ?= 60
+SOAK_REQUESTS ?= 1000000
 # Debian's packages that the full suite uses; without one of them its tests are skipped, loudly.
 DEBIAN_PACKAGES = wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench docs plugins deps test-lowest fuzz clean
+.PHONY: help run test check format bench soak docs plugins deps test-lowest fuzz hostile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +52,12 @@ format: $(VENV)/.installed ## format and mend what can be mended
 bench: $(VENV)/.installed ## print what a request costs, as ratios in one run
 	$(BIN)/python -m bench
 
+hostile: $(VENV)/.installed ## play every module that attacks, or those in CASES, and print what came of it
+	$(BIN)/python -m tests.hostile $(CASES)
+
+soak: $(VENV)/.installed ## drive SOAK_REQUESTS (1,000,000) through plugins that fail now and then
+	$(BIN)/python -m bench.soak --requests $(SOAK_REQUESTS)
+
 docs: $(VENV)/.installed ## make docs/compatibility.md anew
 	$(BIN)/python -m tests.compatibility
 
@@ -81,8 +88,10 @@ $(VENV)-fuzz/.installed: pyproject.toml
 fuzz: $(VENV)-fuzz/.installed ## run each fuzz target for FUZZ_SECONDS (60), or those in TARGETS
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENV)-fuzz/bin/python -m fuzz $(TARGETS)
 
+# Without what no dependency has a part in, and without what `make test` has just shown twice.
 test-lowest: $(VENV)-lowest/.installed ## the suite with the oldest dependencies allowed
-	$(VENV)-lowest/bin/python -m pytest
+	$(VENV)-lowest/bin/python -m pytest --ignore tests/e2e/envoy --ignore tests/fuzz \
+	    --ignore tests/hostile -k "not wasmtime-public"
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(VENV)-run $(VENV)-lowest $(VENV)-fuzz .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import apps, callouts, inprocess, server
+from bench import apps, callouts, inprocess, server, stalls, tail
 from wasm_middleware.engines.wasmtime import WasmtimeEngine
 
 
@@ -20,17 +21,17 @@ def main(quick: bool, no_server: bool) -> None:
     """Measure a request through nothing, through a middleware, and through plugins."""
     logging.getLogger("wasm_middleware").setLevel(logging.WARNING)
     console = Console(width=None if Console().is_terminal else 110)
-    engine = WasmtimeEngine()
-    console.print(f"Python {platform.python_version()}; {engine.description}")
+    engine = WasmtimeEngine(sliced=True)
+    console.print(f"Python {platform.python_version()}; {engine.description}, unless a row says")
+    console.print(f"otherwise; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors before")
     engine.close()
 
     made = {name: factory() for name, factory in apps.IN_PROCESS.items()}
-    console.print(
-        in_process_table(
-            inprocess.measure(made, rounds=3 if quick else 9, requests=500 if quick else 2_000)
-        )
-    )
-
+    costs = inprocess.measure(made, rounds=3 if quick else 9, requests=500 if quick else 2_000)
+    console.print(in_process_table(costs))
+    stalled = stalls.measure(tries=3 if quick else 9)
+    tails = {} if no_server else tail.measure(rounds=1 if quick else 3, seconds=2 if quick else 6)
+    console.print(scheduling_table(costs, stalled, tails))
     console.print(callouts_table(callouts.measure(rounds=2 if quick else 5)))
 
     if not no_server:
@@ -46,13 +47,67 @@ def in_process_table(microseconds: dict[str, float]) -> Table:
     """The costs in process; all that is added is compared with what the yardstick adds."""
     base = microseconds[apps.BASELINE]
     yardstick = microseconds[apps.YARDSTICK] - base
-    table = _table("in process", "µs a request", "added µs", "of BaseHTTP's", "target")
+    table = _table(
+        "in process", "scheduling", "µs a request", "added µs", "of BaseHTTP's", "target"
+    )
 
     for name, cost in microseconds.items():
         part = (cost - base) / yardstick
-        table.add_row(name, f"{cost:.1f}", f"{cost - base:.1f}", f"{part:.2f}", _target(name, part))
+        table.add_row(
+            name,
+            _scheduling(name),
+            f"{cost:.1f}",
+            f"{cost - base:.1f}",
+            f"{part:.2f}",
+            _target(name, part),
+        )
 
     return table
+
+
+def scheduling_table(
+    microseconds: dict[str, float],
+    stalled: dict[tuple[int, str], stalls.Stall],
+    tails: dict[str, tail.Tail],
+) -> Table:
+    """What slicing costs a quick plugin, and what it spares everybody else."""
+    table = _table("guest calls in slices", "sliced", "inline", "target for sliced")
+    base = microseconds[apps.BASELINE]
+    sliced, inline = microseconds[apps.SLICED] - base, microseconds[apps.INLINE] - base
+    more = sliced / inline - 1
+    table.add_row(
+        "added by a quick plugin to a request, µs",
+        f"{sliced:.1f} ({more:+.0%})",
+        f"{inline:.1f}",
+        f"≤ {apps.SLICING_TARGET:+.0%} {_kept(more, apps.SLICING_TARGET)}",
+    )
+
+    for plugins, target in stalls.TARGETS.items():
+        name = f"worst stall of a task while {plugins or 'none'} spin"
+        found = [stalled[plugins, scheduling] for scheduling in stalls.SCHEDULINGS]
+        kept = f"≤ {target * 1e3:g} ms {_kept(found[0].clock, target)}" if plugins else ""
+        table.add_row(f"{name}, ms (of the processor's time)", *map(_stall, found), kept)
+
+    if tails:
+        found_tails = [tails[scheduling] for scheduling in stalls.SCHEDULINGS]
+        kept = f"≤ {tail.TARGET * 1e3:+g} ms {_kept(found_tails[0].growth, tail.TARGET)}"
+        name = f"p99.9 of the others while 1 of {tail.EVERY} requests spins, ms"
+        table.add_row(name, *map(_tail, found_tails), kept)
+
+    return table
+
+
+def _stall(stall: stalls.Stall) -> str:
+    return f"{stall.clock * 1e3:.1f} ({stall.processor * 1e3:.1f})"
+
+
+def _tail(found: tail.Tail) -> str:
+    quiet, beside = found.quiet, found.beside
+    return (
+        f"{beside.slowest * 1e3:.1f} ({found.growth * 1e3:+.1f})\n"
+        f"of {len(beside.others):,}; {beside.spun:,} of {len(beside.spinning):,} spun\n"
+        f"without: of {len(quiet.others):,}"
+    )
 
 
 def callouts_table(seconds: dict[str, float]) -> Table:
@@ -75,12 +130,20 @@ def served_table(rates: dict[str, float]) -> Table:
     """The rates behind a server; what is added is the difference of the times of a request."""
     base = 1 / rates[apps.BASELINE]
     yardstick = 1 / rates[apps.YARDSTICK] - base
-    table = _table("over uvicorn", "requests/s", "of Starlette's", "of BaseHTTP's added", "target")
+    table = _table(
+        "over uvicorn",
+        "scheduling",
+        "requests/s",
+        "of Starlette's",
+        "of BaseHTTP's added",
+        "target",
+    )
 
     for name, rate in rates.items():
         part = (1 / rate - base) / yardstick
         table.add_row(
             name,
+            _scheduling(name),
             f"{rate:,.0f}",
             f"{rate / rates[apps.BASELINE]:.2f}",
             f"{part:.2f}",
@@ -106,7 +169,15 @@ def _target(name: str, part: float) -> str:
     if target is None:
         return ""
 
-    return f"≤ {target} {'kept' if part <= target else 'MISSED'}"
+    return f"≤ {target} {_kept(part, target)}"
+
+
+def _kept(found: float, target: float) -> str:
+    return "kept" if found <= target else "MISSED"
+
+
+def _scheduling(name: str) -> str:
+    return apps.SCHEDULING.get(name, "sliced")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ and one to its response.
 from __future__ import annotations
 
 import atexit
+import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +29,10 @@ from wasm_middleware.engines.wasmtime.public import PublicBinding
 _HERE: Final = Path(__file__).parent
 _RUST: Final = _HERE.parent / "example_app" / "plugins" / "add-header.wasm"
 _TEN: Final = 10
+#: How many plugins there are that may spin.
+SPINNERS: Final = 8
+#: Seconds that a plugin which spins has for each call.
+SPIN_TIMEOUT: Final = 0.050
 
 
 class PureMiddleware:
@@ -65,19 +70,39 @@ def _application(*middleware: Middleware) -> ASGIApp:
     return Starlette(routes=[Route("/", _hello)], middleware=middleware)
 
 
-def _plugins(path: Path, count: int = 1, **options: object) -> Middleware:
+def _plugins(path: Path, count: int = 1, *, scheduling: str = "", **options: object) -> Middleware:
+    """Plugins in the way that users get unless they ask for another one."""
     plugins = [{"name": f"plugin-{number}", "path": str(path)} for number in range(count)]
-    config = {"plugins": plugins}
+    config: dict[str, object] = {"plugins": plugins}
+
+    if scheduling:
+        config["scheduling"] = scheduling
+
     return Middleware(WasmPluginMiddleware, config=config, **options)  # type: ignore[arg-type] # options are passed through
 
 
-def module_of(wat: str) -> Path:
+def module_of(wat: str, **filled_in: str) -> Path:
     """The module of a file of this folder, in one that lives as long as the process."""
+    text = (_HERE / wat).read_text(encoding="utf-8")
+
+    for word, value in filled_in.items():
+        text = text.replace(word, value)
+
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     path = Path(folder.name) / "plugin.wasm"
-    path.write_bytes(wasmtime.wat2wasm((_HERE / wat).read_text(encoding="utf-8")))
+    path.write_bytes(wasmtime.wat2wasm(text))
     return path
+
+
+def trapping() -> Path:
+    """A module that traps where the header `x-trap` asks for it."""
+    return module_of("misbehave.wat", HEADER="x-trap", DEED="(unreachable)")
+
+
+def spinning() -> Path:
+    """A module that never comes back where the header `x-spin` asks for it."""
+    return module_of("misbehave.wat", HEADER="x-spin", DEED="(loop $again (br $again))")
 
 
 def _public_calls() -> WasmtimeEngine:
@@ -109,6 +134,11 @@ def ten_plugins() -> ASGIApp:
     return _application(_plugins(module_of("header.wat"), _TEN))
 
 
+def one_plugin_inline() -> ASGIApp:
+    """The same plugin, with calls that run from beginning to end."""
+    return _application(_plugins(module_of("header.wat"), scheduling="inline"))
+
+
 def one_plugin_through_public_calls() -> ASGIApp:
     """The same plugin through wasmtime-py's documented calls."""
     return _application(_plugins(module_of("header.wat"), engine=_public_calls))
@@ -124,17 +154,55 @@ def ten_rust_plugins() -> ASGIApp:
     return _application(_rust(_TEN))
 
 
+def beside_one_that_spins() -> ASGIApp:
+    """A plugin on every request, and on those of some paths another one, which may spin."""
+    return _beside("sliced")
+
+
+def beside_one_that_spins_inline() -> ASGIApp:
+    """The same, with calls that run from beginning to end."""
+    return _beside("inline")
+
+
+def _beside(scheduling: str) -> ASGIApp:
+    # What fails as it is to is nothing to read.
+    logging.getLogger("wasm_middleware").setLevel(logging.CRITICAL)
+    spins = [f"spins-{number}" for number in range(SPINNERS)]
+    module, timeout = str(spinning()), f"{SPIN_TIMEOUT * 1e3:g}ms"
+    config = {
+        "scheduling": scheduling,
+        "plugins": [
+            {"name": "header", "path": str(module_of("header.wat"))},
+            *({"name": name, "path": module, "timeout": timeout} for name in spins),
+        ],
+        "routes": [
+            *(
+                {"path": f"/spin/{number}", "plugins": ["header", name]}
+                for number, name in enumerate(spins)
+            ),
+            {"path": "/*", "plugins": ["header"]},
+        ],
+    }
+    return Starlette(
+        routes=[Route("/", _hello), Route("/spin/{number}", _hello)],
+        middleware=[Middleware(WasmPluginMiddleware, config=config)],
+    )
+
+
 def _rust(count: int) -> Middleware:
     phases = {"phase": ["on_request_headers", "on_response_headers"]}
     return _plugins(_RUST, count, defaults=phases)
 
 
+SLICED: Final = "1 plugin (header.wat)"
+INLINE: Final = "1 plugin, inline"
 #: What is measured in process, by the name in the table.
 IN_PROCESS: Final[Mapping[str, Callable[[], ASGIApp]]] = {
     "Starlette alone": plain,
     "pure ASGI middleware": pure,
     "BaseHTTPMiddleware": base_http,
-    "1 plugin (header.wat)": one_plugin,
+    SLICED: one_plugin,
+    INLINE: one_plugin_inline,
     "10 plugins (header.wat)": ten_plugins,
     "1 plugin, public calls": one_plugin_through_public_calls,
     "1 plugin (Rust add-header)": rust_plugin,
@@ -144,10 +212,17 @@ IN_PROCESS: Final[Mapping[str, Callable[[], ASGIApp]]] = {
 SERVED: Final[Mapping[str, Callable[[], ASGIApp]]] = {
     "Starlette alone": plain,
     "BaseHTTPMiddleware": base_http,
-    "1 plugin (header.wat)": one_plugin,
+    SLICED: one_plugin,
     "1 plugin (Rust add-header)": rust_plugin,
 }
 BASELINE: Final = "Starlette alone"
 YARDSTICK: Final = "BaseHTTPMiddleware"
+#: How calls run where it is not in slices, as they do by default, or where there are none.
+SCHEDULING: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("Starlette alone", "pure ASGI middleware", "BaseHTTPMiddleware"), ""),
+    **dict.fromkeys((INLINE, "1 plugin, public calls"), "inline"),
+}
 #: What one header plugin may cost at most, as a part of what the yardstick adds.
-TARGETS: Final[Mapping[str, float]] = {"1 plugin (header.wat)": 0.25}
+TARGETS: Final[Mapping[str, float]] = {SLICED: 0.33, INLINE: 0.25}
+#: What slicing may add to what a quick plugin adds inline, as a part of that.
+SLICING_TARGET: Final = 0.35

@@ -42,14 +42,15 @@ def measure(
 
     for _ in range(rounds):
         for name, factory in apps.items():
-            with _serving(factory.__name__) as port:
+            with serving(factory.__name__) as port:
                 best[name] = max(best[name], load(port, seconds))
 
     return best
 
 
 @contextmanager
-def _serving(factory: str) -> Iterator[int]:
+def serving(factory: str) -> Iterator[int]:
+    """The port of uvicorn with one of the applications of `apps`."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port: int = free.getsockname()[1]

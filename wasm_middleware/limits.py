@@ -152,9 +152,12 @@ QUEUE_MESSAGE_OVERHEAD: Final = 64
 
 #: A module file; the largest real filter seen (Coraza with its rules) has 14 MB.
 MAX_MODULE_BYTES: Final = 64 * MIB
+#: What a module exports; plugins have some 40. wasmtime lists them in a time that grows by the
+#: square: 25 ms for 1,000 and ten seconds for 20,000, at each instance, in the event loop.
+MAX_EXPORTS: Final = 1_000
 #: What is read of a module in Python before it is compiled: types, imports, functions, exports
-#: and their values. The largest Go module seen has 30,000; this many take two seconds.
-MAX_MODULE_ITEMS: Final = 1_000_000
+#: and their values. The largest Go module seen has some 30,000; this many take a second or two.
+MAX_MODULE_ITEMS: Final = 200_000
 #: Compiling a module that nobody vouches for, in a process of its own: seconds, and the address
 #: space of that process. 3.5 MB of Go take some 2 s and 150 MiB; 22 KB that mean harm, minutes.
 MAX_COMPILE_TIME: Final = 60

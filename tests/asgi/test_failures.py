@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
-from wasm_middleware import StreamAborted
+from wasm_middleware import StreamAborted, limits
+from wasm_middleware.errors import GuestMemoryLimit, GuestTimeout
+from wasm_middleware.proxy_wasm.stream import Stream
 
 from .guests import PAUSE, RESPONSE, BodyGuest, Guest
 from .harness import Server, Spy, chunks, echo, http_scope, post_scope, respond
@@ -226,3 +229,190 @@ async def test_other_streams_of_an_instance_that_failed_get_their_policy(worksho
     server = await Server(http_scope("/outer")).run(outer)
     assert server.status == 503
     assert "its instance failed in another call" in caplog.text
+
+
+# Each case of the failure policy
+
+
+class Failing(BodyGuest):
+    """Fails in the phase that the request names, in the way that its class says."""
+
+    def request_headers(self, end):
+        return self.maybe("request_headers")
+
+    def response_headers(self, end):
+        return self.maybe("response_headers")
+
+    def response_body(self, size, end):
+        return self.maybe("response_body") if end else None
+
+    def maybe(self, phase):
+        return self.fail() if self.get(b"x-trap") == phase.encode() else None
+
+    def fail(self): ...
+
+
+class Traps(Failing):
+    def fail(self):
+        raise RuntimeError("unreachable")
+
+
+class RunsTooLong(Failing):
+    def fail(self):
+        raise GuestTimeout("it ran for longer than its timeout of 50 ms")
+
+
+class WantsMemory(Failing):
+    def fail(self):
+        raise GuestMemoryLimit("it ended itself with all of its memory in use")
+
+
+class Pauses(Failing):
+    def fail(self):
+        return PAUSE
+
+
+CASES = {
+    Traps: "unreachable",
+    RunsTooLong: "longer than its timeout",
+    WantsMemory: "all of its memory",
+    Pauses: "nothing resumed it within 0.01 s",
+}
+
+
+@pytest.mark.parametrize("phase", ["request_headers", "response_headers"])
+@pytest.mark.parametrize("policy", ["fail_closed", "fail_open"])
+@pytest.mark.parametrize("kind", CASES)
+async def test_every_failure_before_the_start_gets_the_policy(
+    workshop, caplog, kind, policy, phase
+):
+    workshop.add(Guest, name="other", priority=1)
+    workshop.add(kind, name="bad", failure_policy=policy, pause_timeout="10ms")
+    app = workshop.wrap(respond(b"first", b"third", length=True))
+    server = await Server(trapping(phase), chunks(b"ab")).run(app)
+
+    if policy == "fail_open":
+        assert (server.status, server.body) == (200, b"firstthird")
+    else:
+        assert (server.status, server.body) == (503, b"")
+        assert server.start["headers"] == [(b"content-length", b"0")]
+
+    assert CASES[kind] in caplog.text
+    told = [one for one in caplog.records if getattr(one, "plugin", "") == "bad"]
+    assert [(one.levelname, one.phase) for one in told] == [("ERROR", f"on_{phase}")]
+    # Nothing is lost for the others.
+    assert workshop.phases("other")[-3:] == ["log", "done", "delete"]
+    assert (await Server(http_scope()).run(app)).status == 200
+
+
+@pytest.mark.parametrize("policy", ["fail_closed", "fail_open"])
+@pytest.mark.parametrize("kind", CASES)
+async def test_every_failure_after_the_start_gets_the_policy(workshop, caplog, kind, policy):
+    workshop.add(Guest, name="other", priority=1)
+    workshop.add(kind, name="bad", failure_policy=policy, pause_timeout="10ms")
+    app = workshop.wrap(respond(b"first", b"second"))
+    server = Server(trapping("response_body"), chunks(b"ab"))
+
+    if policy == "fail_open":
+        await server.run(app)
+        assert (server.status, server.body) == (200, b"firstsecond")
+    else:
+        with pytest.raises(StreamAborted):
+            await server.run(app)
+
+        assert server.bodies == [b"first"]
+
+    assert CASES[kind] in caplog.text
+    told = [one for one in caplog.records if getattr(one, "plugin", "") == "bad"]
+    assert [(one.levelname, one.phase) for one in told] == [("ERROR", "on_response_body")]
+    assert workshop.phases("other")[-3:] == ["log", "done", "delete"]
+
+
+@pytest.fixture
+def details(monkeypatch):
+    """What the host says of each reply that it makes."""
+    found = []
+    refuse = Stream.refuse
+
+    def spy(stream, reply):
+        found.append(reply.details)
+        refuse(stream, reply)
+
+    monkeypatch.setattr(Stream, "refuse", spy)
+    return found
+
+
+class Once(Trap):
+    """Starts once; set `starts` to have it start again."""
+
+    starts = 0
+
+    def configure(self):
+        type(self).starts += 1
+        return type(self).starts == 1
+
+
+@pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200)])
+async def test_a_plugin_that_would_not_start_again_gets_the_policy(
+    workshop, details, policy, status
+):
+    workshop.add(Once, failure_policy=policy)
+    app = workshop.wrap(respond(b"hi"))
+    await Server(trapping("request_headers")).run(app)
+    server = await Server(http_scope()).run(app)
+    assert server.status == status
+    assert details == (["start"] if policy == "fail_closed" else [])
+
+
+@pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200)])
+async def test_a_disabled_plugin_gets_the_policy(
+    workshop, monkeypatch, details, caplog, policy, status
+):
+    monkeypatch.setattr(limits, "FIRST_RESTART", 0.001)
+    monkeypatch.setattr(limits, "LAST_RESTART", 0.002)
+    made = workshop.add(Once, failure_policy=policy)
+    app = workshop.wrap(respond(b"hi"))
+    await Server(trapping("request_headers")).run(app)
+
+    with anyio.fail_after(5):
+        while "is disabled until" not in caplog.text:
+            await anyio.sleep(0.001)
+
+    details.clear()
+    server = await Server(http_scope()).run(app)
+    assert (server.status, len(server.start["headers"])) == (status, status == 503)
+    assert details == (["disabled"] if policy == "fail_closed" else [])
+    assert made.starts == 1 + limits.MAX_FAILED_STARTS
+    assert caplog.text.count("is disabled until") == 1
+
+
+async def test_a_plugin_that_fails_each_request_is_left_alone_for_a_while(workshop, monkeypatch):
+    """It does start, and fails at once: that is worth no start for each request."""
+    monkeypatch.setattr(limits, "FIRST_RESTART", 3600)
+    monkeypatch.setattr(limits, "LAST_RESTART", 3600)
+
+    class Always(Guest):
+        calls = 0
+
+        def request_headers(self, end):
+            type(self).calls += 1
+            raise RuntimeError("boom")
+
+    made = workshop.add(Always)
+    workshop.add(Guest, name="other")
+    app = workshop.wrap(respond(b"hi"))
+    assert [(await Server(http_scope()).run(app)).status for _ in range(10)] == [503] * 10
+    # The first one was never of any use, so that it is not replaced at once.
+    assert made.calls <= 2
+
+
+async def test_a_request_that_fails_a_plugin_does_not_stop_it_for_others(workshop):
+    """However often it is sent: what is served between tells that the plugin is sound."""
+    workshop.add(Trap)
+    app = workshop.wrap(respond(b"hi"))
+    statuses = []
+
+    for scope in [http_scope(), trapping("request_headers"), http_scope()] * 5:
+        statuses.append((await Server(scope).run(app)).status)
+
+    assert statuses == [200, 503, 200] * 5

@@ -121,7 +121,7 @@ def test_what_is_left_out_has_the_documented_default(load: Load) -> None:
     assert plugin.log_rate == 1000
     assert plugin.compile == "in_process"
     assert plugin.failure_policy == "fail_closed"
-    assert plugin.instances.min == 1
+    assert (plugin.instances.min, plugin.instances.most) == (1, 8)
     assert plugin.environment == ()
     assert plugin.allowed_capabilities is None
     assert (plugin.root_id, plugin.vm_id, plugin.vm_config) == ("", "", b"")

@@ -9,6 +9,7 @@ import pytest
 import wasmtime
 from hypothesis import given, settings, strategies as st
 
+from wasm_middleware import limits
 from wasm_middleware.engines.module_info import (
     Export,
     ExternKind,
@@ -233,3 +234,33 @@ def wasmtime_takes(wasm: bytes) -> bool:
         return False
 
     return True
+
+
+def leb(number: int) -> bytes:
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + leb(rest) if rest else bytes([low])
+
+
+def section(number: int, body: bytes) -> bytes:
+    return bytes([number]) + leb(len(body)) + body
+
+
+MANY = limits.MAX_MODULE_ITEMS + 1
+TYPE = section(1, b"\1\x60\0\0")
+
+
+@pytest.mark.parametrize(
+    "wasm",
+    [
+        EMPTY + TYPE + section(2, leb(MANY) + bytes(4) * MANY),
+        EMPTY + TYPE + section(3, leb(MANY) + bytes(MANY)),
+        EMPTY + section(1, b"\1\x60" + leb(MANY) + b"\x7f" * MANY + b"\0"),
+        EMPTY + TYPE + section(2, leb(MANY // 2) + bytes(4) * (MANY // 2)) * 2,
+        EMPTY + section(0, b"\0") * MANY,
+    ],
+    ids=["imports", "functions", "parameters", "imports in two sections", "sections"],
+)
+def test_a_module_that_declares_without_end_is_refused(wasm: bytes) -> None:
+    """Each would be read in Python, 64 MB of them for minutes."""
+    with pytest.raises(ModuleFormatError, match="it declares more than any module needs"):
+        read_module_info(wasm)

@@ -17,6 +17,7 @@ from wasm_middleware.engines.wasmtime import WasmtimeEngine
 from wasm_middleware.engines.wasmtime.instance import WasmtimeInstance
 from wasm_middleware.engines.wasmtime.public import PublicBinding
 from wasm_middleware.engines.wasmtime.selftest import why_not_sliced
+from wasm_middleware.engines.wasmtime.sliced import Waiting
 from wasm_middleware.engines.wasmtime.slices import Slices
 from wasm_middleware.errors import GuestTimeout, GuestTrap, HostBug, HostWait, MemoryFault
 from wasm_middleware.proxy_wasm.ports import HostFunction
@@ -185,6 +186,24 @@ async def test_while_it_waits_others_run_and_nobody_spins(engine):
     assert await other.call("nop", 3) == 3
     gate.set_result(None)
     assert await waiting == 5
+
+
+async def test_while_it_waits_the_host_is_not_asked_again_and_again(engine, monkeypatch):
+    asked = 0
+    call = Waiting.call
+
+    def counted(self: Waiting, *arguments: int) -> int:
+        nonlocal asked
+        asked += 1
+        return call(self, *arguments)
+
+    monkeypatch.setattr(Waiting, "call", counted)
+
+    def answer(value: int) -> int:
+        raise HostWait(later(lambda value: value, value))
+
+    assert await Guest(engine, answer, waits=True).call("call", 6) == 6
+    assert asked == 2
 
 
 async def test_a_host_call_that_may_wait_need_not(engine):

@@ -286,6 +286,24 @@ def test_a_value_longer_than_any_server_takes_is_left_out(guest: Guest, name: st
 
 
 @pytest.mark.parametrize("name", [ADD, REPLACE])
+def test_a_name_longer_than_any_server_takes_fails_the_request(
+    guest: Guest, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    context = held_in_headers(guest)
+    long = b"x" * (limits.MAX_HEADER_NAME_BYTES + 1)
+
+    assert guest.ask(context, name, 0, guest.text(long[:-1]), guest.text(b"v")) == Status.OK
+    assert not refused(context)
+    assert guest.ask(context, name, 0, guest.text(long), guest.text(b"v")) == Status.OK
+
+    headers = context.stream.request.headers
+    assert headers is not None
+    assert headers.pairs == [*REQUEST, (long[:-1], b"v")]
+    assert refused(context)
+    assert "is too long for a header name" in caplog.text
+
+
+@pytest.mark.parametrize("name", [ADD, REPLACE])
 def test_headers_can_be_added_up_to_a_number(
     guest: Guest, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -11,6 +11,7 @@ from asgi.guests import Guest
 from wasm_middleware import limits
 from wasm_middleware.config import load_settings
 from wasm_middleware.engines.null import NullEngine
+from wasm_middleware.engines.wasmtime.isolated import CompilationFailed
 from wasm_middleware.errors import ConfigError, HostBug
 from wasm_middleware.runtime.generation import load_generation
 from wasm_middleware.runtime.registry import Registry, config_key
@@ -282,3 +283,42 @@ def test_keys_are_what_is_configured(workshop, tmp_path, monkeypatch):
     assert config_key(workshop.config(), load_settings(workshop.config()), {}) != key
     assert config_key(here, here, {}) == config_key(here, here, {}) != key
     hash(key)
+
+
+class Compiling(NullEngine):
+    """Says how it was asked to compile."""
+
+    def __init__(self, modules):
+        super().__init__(modules)
+        self.asked = []
+
+    def compile(self, wasm):
+        self.asked.append("in_process")
+        return super().compile(wasm)
+
+    def compile_isolated(self, wasm):
+        self.asked.append("isolated")
+        return super().compile(wasm)
+
+
+async def test_a_module_that_nobody_vouches_for_is_compiled_apart(workshop):
+    workshop.add(Guest, name="ours")
+    workshop.add(Guest, name="theirs", compile="isolated")
+    engine = Compiling(workshop.modules)
+
+    generation = await load_generation(load_settings(workshop.config()), engine)
+
+    assert engine.asked == ["in_process", "isolated"]
+    await generation.close()
+
+
+async def test_a_module_that_takes_too_long_to_compile_is_a_mistake_in_the_file(workshop):
+    class Slow(Compiling):
+        def compile_isolated(self, wasm):
+            raise CompilationFailed("compiling it takes longer than 60 s")
+
+    workshop.add(Guest, name="theirs", compile="isolated")
+    engine = Slow(workshop.modules)
+
+    with pytest.raises(ConfigError, match="plugin 'theirs': compiling it takes longer than 60 s"):
+        await load_generation(load_settings(workshop.config()), engine)

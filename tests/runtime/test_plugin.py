@@ -11,9 +11,11 @@ import anyio.lowlevel
 import pytest
 from asgi.guests import Guest, imports
 
+from wasm_middleware import limits
 from wasm_middleware.engines.module_info import ExternKind, Import, ModuleInfo
 from wasm_middleware.engines.null import NullModule
-from wasm_middleware.errors import PluginLoadError
+from wasm_middleware.errors import PluginLoadError, PluginUnavailableError
+from wasm_middleware.proxy_wasm.stream import RequestInfo, Stream
 from wasm_middleware.runtime.inspection import inspect_module
 
 from .test_chains import loaded
@@ -23,29 +25,54 @@ pytestmark = pytest.mark.anyio
 
 def break_it(vm):
     vm.guest.poisoned = True
+    vm.changed()
+
+
+def stream_for(plugin):
+    return Stream(plugin.services.clock, RequestInfo)
+
+
+def take(plugin):
+    """Wait for an instance, as a request does that finds none."""
+    return plugin.take(stream_for(plugin))
+
+
+def ready(plugin):
+    return plugin.ready(stream_for(plugin))
+
+
+async def until(condition):
+    with anyio.fail_after(5):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(limits, "FIRST_RESTART", 0.01)
 
 
 async def test_instances_are_taken_in_turn(workshop):
     (plugin,) = loaded(workshop, "a", instances={"min": 3})
     await plugin.start()
     assert len(plugin.vms) == 3
-    taken = [plugin.ready() for _ in range(6)]
+    taken = [ready(plugin) for _ in range(6)]
     assert taken[:3] == taken[3:]
     assert set(taken) == set(plugin.vms)
+    await plugin.close()
 
 
-async def test_an_instance_that_failed_is_replaced_in_its_place(workshop):
+async def test_an_instance_that_failed_is_replaced_without_a_request(workshop):
     (plugin,) = loaded(workshop, "a", instances={"min": 2})
     await plugin.start()
     first, second = plugin.vms
     break_it(first)
-    found = [plugin.ready() for _ in range(2)]
-    assert sorted(found, key=bool) == [None, second]
-    await plugin.replace()
-    assert len(plugin.vms) == 2
-    assert plugin.vms[1] is second
-    assert plugin.vms[0] is not first
-    assert None not in [plugin.ready() for _ in range(4)]
+    assert plugin.vms == (second,)
+    assert {ready(plugin) for _ in range(3)} == {second}
+    await until(lambda: len(plugin.vms) == 2)
+    assert plugin.vms[0] is second
+    assert first not in plugin.vms
+    await plugin.close()
 
 
 async def test_many_who_find_it_broken_replace_it_once(workshop):
@@ -57,18 +84,20 @@ async def test_many_who_find_it_broken_replace_it_once(workshop):
     (plugin,) = loaded(workshop, "a", guest=Slow)
     await plugin.start()
     break_it(plugin.vms[0])
+    assert ready(plugin) is None
     found = []
 
-    async def replace():
-        found.append(await plugin.replace())
+    async def wait():
+        found.append(await take(plugin))
 
     async with anyio.create_task_group() as group:
         for _ in range(4):
-            group.start_soon(replace)
+            group.start_soon(wait)
 
-    assert len(set(found)) == 1
-    assert plugin.vms == (found[0],)
+    assert len(found) == 4
+    assert plugin.vms == tuple(set(found))
     assert workshop.phases("a").count("root") == 2
+    await plugin.close()
 
 
 async def test_a_sound_instance_serves_while_another_can_not_be_replaced(workshop, caplog):
@@ -83,12 +112,35 @@ async def test_a_sound_instance_serves_while_another_can_not_be_replaced(worksho
     await plugin.start()
     first, second = plugin.vms
     break_it(first)
-    assert await plugin.replace() is second
-    assert await plugin.replace() is second
+    await until(lambda: "answered false" in caplog.text)
+    assert await take(plugin) is second
+    assert ready(plugin) is second
     assert caplog.text.count("answered false") == 1
+    await plugin.close()
 
 
-async def test_the_last_error_does_not_grow(workshop):
+async def test_what_is_missing_after_a_failed_start_comes_later(workshop, soon, caplog):
+    """The first instance started, and the second did not."""
+
+    class OneFails(Guest):
+        starts = 0
+
+        def configure(self):
+            type(self).starts += 1
+            return type(self).starts != 2
+
+    (plugin,) = loaded(workshop, "a", guest=OneFails, instances={"min": 3})
+
+    with pytest.raises(PluginLoadError, match="answered false"):
+        await plugin.start()
+
+    assert len(plugin.vms) == 1
+    assert await take(plugin) is plugin.vms[0]
+    await until(lambda: len(plugin.vms) == 3)
+    await plugin.close()
+
+
+async def test_the_error_does_not_grow_and_holds_nothing(workshop):
     """It is raised for each request until the next attempt."""
 
     class Never(Guest):
@@ -96,12 +148,17 @@ async def test_the_last_error_does_not_grow(workshop):
             return False
 
     (plugin,) = loaded(workshop, "a", guest=Never)
+
+    with pytest.raises(PluginLoadError):
+        await plugin.start()
+
     depths = []
 
     for _ in range(3):
-        with pytest.raises(PluginLoadError) as raised:
-            await plugin.replace()
+        with pytest.raises(PluginUnavailableError, match="answered false") as raised:
+            await take(plugin)
 
+        assert raised.value.__cause__ is None
         traceback, depth = raised.value.__traceback__, 0
 
         while traceback is not None:
@@ -110,6 +167,7 @@ async def test_the_last_error_does_not_grow(workshop):
         depths.append(depth)
 
     assert len(set(depths)) == 1
+    await plugin.close()
 
 
 @pytest.mark.parametrize("how", ["refuses", "traps"])
@@ -149,7 +207,7 @@ async def test_close_ends_root_contexts(workshop):
     await plugin.start()
     await plugin.close()
     assert workshop.phases("a") == ["root", "root", "done", "delete", "done", "delete"]
-    assert plugin.ready() is None
+    assert ready(plugin) is None
 
 
 # Without a request
@@ -200,11 +258,6 @@ async def ended(plugin):
     await plugin.services.background.aclose()
 
 
-@pytest.fixture
-def soon(monkeypatch):
-    monkeypatch.setattr("wasm_middleware.runtime.plugin._FIRST_RETRY", 0.01)
-
-
 async def test_a_consumer_that_failed_is_replaced_and_gets_what_waits(workshop, soon):
     kind, plugin = consuming(workshop)
     await plugin.start()
@@ -240,42 +293,20 @@ async def test_a_backlog_is_told_to_an_instance_once_it_has_started(workshop):
     await ended(plugin)
 
 
-async def test_instances_that_fail_together_are_replaced_by_one_task(workshop, soon):
+async def test_instances_that_fail_together_are_all_replaced_at_once(workshop, monkeypatch):
+    """They count as one failure."""
+    monkeypatch.setattr(limits, "FIRST_RESTART", 3600)
+    monkeypatch.setattr(limits, "SOUND_AFTER", 0)
     _, plugin = consuming(workshop, instances={"min": 3})
     await plugin.start()
-    started = []
-    start = plugin.services.background.start
-    plugin.services.background.start = lambda *what: (started.append(what[0]), start(*what))[1]
     broken = plugin.vms
 
     for vm in broken:
         break_it(vm)
         vm.changed()
-        vm.changed()
 
-    with anyio.fail_after(5):
-        while any(vm.guest.poisoned for vm in plugin.vms):
-            await anyio.lowlevel.checkpoint()
-
-    assert len(started) == 1
+    await until(lambda: len(plugin.vms) == 3)
     assert not set(broken) & set(plugin.vms)
-    # And the next time there is another.
-    break_it(plugin.vms[0])
-    plugin.vms[0].changed()
-    await anyio.wait_all_tasks_blocked()
-    assert len(started) == 2
-    await ended(plugin)
-
-
-@pytest.mark.parametrize("guest", [Consumes, Guest])
-async def test_an_instance_with_nothing_to_do_by_itself_waits_for_a_request(workshop, guest):
-    _, plugin = consuming(workshop, guest)
-    await plugin.start()
-    started = []
-    plugin.services.background.start = lambda *what: started.append(what)
-    break_it(plugin.vms[0])
-    plugin.vms[0].changed()
-    assert bool(started) is (guest is Consumes)
     await ended(plugin)
 
 
@@ -283,24 +314,15 @@ async def test_an_instance_with_nothing_to_do_by_itself_waits_for_a_request(work
 
 
 async def test_nothing_is_healed_once_it_is_unloaded(workshop, monkeypatch):
-    monkeypatch.setattr("wasm_middleware.runtime.plugin._FIRST_RETRY", 3600)
+    monkeypatch.setattr(limits, "FIRST_RESTART", 0.1)
     _, plugin = consuming(workshop)
     await plugin.start()
-    enqueue(plugin, b"bad")
-
-    def healing():
-        return any(task._function == plugin._heal for task in plugin.services.background._tasks)
-
-    with anyio.fail_after(5):
-        while not healing():
-            await anyio.lowlevel.checkpoint()
-
-        await plugin.close()
-
-        while healing():
-            await anyio.lowlevel.checkpoint()
-
-    assert workshop.phases("a").count("root") == 1
+    # The first loss is made good at once, and the second later.
+    enqueue(plugin, b"bad", b"bad")
+    await until(lambda: workshop.phases("a").count("root") == 2 and not plugin.vms)
+    await ended(plugin)
+    await anyio.sleep(0.2)
+    assert workshop.phases("a").count("root") == 2
 
 
 async def test_an_instance_that_fails_while_it_is_unloaded_is_not_replaced(
@@ -321,7 +343,7 @@ async def test_an_instance_that_fails_while_it_is_unloaded_is_not_replaced(
         await plugin.close()
 
     with pytest.raises(PluginLoadError, match="unloaded"):
-        await plugin.replace()
+        await take(plugin)
 
     assert workshop.phases("a") == ["root", "done", "1 takes b'bad'"]
     assert plugin.vms == ()
@@ -339,15 +361,15 @@ async def test_a_request_starts_no_instance_of_what_is_being_unloaded(workshop):
     kind.go = anyio.Event()
     raised = []
 
-    async def replace():
+    async def wait():
         with pytest.raises(PluginLoadError, match="unloaded") as caught:
-            await plugin.replace()
+            await take(plugin)
 
         raised.append(caught.value)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(replace)
-        await anyio.wait_all_tasks_blocked()
+        group.start_soon(wait)
+        await until(lambda: "starts" in workshop.phases("a"))
         await plugin.close()
         kind.go.set()
 
@@ -383,10 +405,7 @@ async def test_an_instance_that_was_replaced_is_not_kept(workshop, soon, caplog)
     gone = weakref.ref(plugin.vms[0])
     enqueue(plugin, b"bad")
 
-    with anyio.fail_after(5):
-        while plugin.vms[0] is gone():
-            await anyio.sleep(0.01)
-
+    await until(lambda: plugin.vms and plugin.vms[0] is not gone())
     await anyio.wait_all_tasks_blocked()
     gc.collect()
     assert gone() is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 from asgi.guests import Guest
@@ -101,7 +103,7 @@ async def test_another_instance_takes_over_when_the_first_has_failed(workshop, m
 
 
 async def test_an_instance_that_ticked_is_replaced_without_a_request(workshop, make, monkeypatch):
-    monkeypatch.setattr("wasm_middleware.runtime.plugin._FIRST_RETRY", 0.01)
+    monkeypatch.setattr(limits, "FIRST_RESTART", 0.01)
 
     class Traps(Ticking):
         def tick(self):
@@ -186,7 +188,7 @@ async def test_a_root_that_sets_its_period_at_each_tick_does_not_starve_another(
 
 async def test_the_same_period_set_anew_begins_the_wait_anew(workshop, make):
     """As in Envoy (`Wasm::setTimerPeriod`): the timer is made anew, whatever it was."""
-    period = 0.15
+    period = 0.4
 
     class Patient(Ticking):
         def configure(self):
@@ -281,3 +283,29 @@ async def test_but_not_for_ever(workshop, make, monkeypatch):
 
     assert "delete" not in workshop.phases("a")
     assert plugin.vms == ()
+
+
+def test_a_tick_that_never_began_does_not_end_all_ticks(workshop, make):
+    """Its event loop has ended before; in the next one, ticks go on."""
+    kind, plugin = make()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(plugin.start())
+    loop.close()
+    gone = asyncio.all_tasks(loop)
+    assert gone
+
+    for task in gone:
+        # Nobody is told that it is pending: that is what this test is about.
+        task._log_destroy_pending = False
+
+    async def go_on():
+        plugin.vms[0].changed()
+
+        with anyio.fail_after(5):
+            await kind.enough.wait()
+
+        await ended(plugin)
+
+    kind.enough = anyio.Event()
+    asyncio.run(go_on())
+    assert ticks(workshop)[:3] == [1, 1, 1]

@@ -42,7 +42,12 @@ from wasm_middleware.asgi.scope import (
 from wasm_middleware.asgi.state import with_properties
 from wasm_middleware.asgi.turn import Turn
 from wasm_middleware.asgi.types import ASGIApp, Message, Receive, Scope, Send
-from wasm_middleware.errors import AbiViolation, ConfigError, PluginLoadError, StreamAborted
+from wasm_middleware.errors import (
+    AbiViolation,
+    ConfigError,
+    PluginUnavailableError,
+    StreamAborted,
+)
 from wasm_middleware.proxy_wasm.flow import Flow
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 from wasm_middleware.proxy_wasm.reply import LocalReply
@@ -287,12 +292,12 @@ class Exchange:
         return scope
 
     async def _join(self, links: Sequence[Link]) -> None:
-        """Let plugins take part in the stream; one that can't be started gets its policy."""
+        """Let plugins take part in the stream; one without an instance gets its policy."""
         for link in links:
             if not self._takes(link):
                 continue
 
-            vm = link.plugin.ready() or await self._replacement(link)
+            vm = link.plugin.ready(self.stream) or await self._replacement(link)
 
             if vm is not None:
                 self._add(vm, link)
@@ -306,10 +311,10 @@ class Exchange:
 
     async def _replacement(self, link: Link) -> Vm | None:
         try:
-            return await link.plugin.replace()
-        except PluginLoadError:
+            return await link.plugin.take(self.stream)
+        except PluginUnavailableError as error:
             if not link.plugin.plugin.fail_open:
-                self.stream.refuse(LocalReply(503, details="start"))
+                self.stream.refuse(LocalReply(503, details=error.kind))
 
             return None
 

@@ -19,7 +19,8 @@ from wasm_middleware.proxy_wasm.stream import RequestInfo
 
 _PATH = re.compile(rb"\*|/[!-~]*")
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_AUTHORITY = re.compile(rb"[!-~]*")
+#: Host and port (RFC 3986, 3.2.2): nothing that could end it, or put a user before it.
+_AUTHORITY = re.compile(rb"[!$%&'()*+,\-.0-9:;=A-Z\[\]_a-z~]*")
 #: What an HTTP path may hold unescaped.
 _SAFE = "/!$&'()*+,;=:@~-._"
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}

@@ -276,6 +276,9 @@ def _read_memory(reader: Reader, sections: _Sections) -> None:
 
 
 def _read_export(reader: Reader, sections: _Sections) -> None:
+    if len(sections.exports) == limits.MAX_EXPORTS:
+        raise ModuleFormatError(f"it has more than {limits.MAX_EXPORTS:,} exports")
+
     name, kind, index = reader.name(), _kind(reader), reader.number()
     signature = sections.functions[index] if kind is ExternKind.FUNCTION else ""
     sections.exports.append(Export(name, kind, signature))

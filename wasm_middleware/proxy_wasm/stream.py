@@ -148,7 +148,7 @@ class StreamContext(Context):
                 if vm.callbacks.delete is not None:
                     await vm.enter(self, vm.callbacks.delete, "on_delete", self.id)
         except GuestError as error:
-            vm.log(LogLevel.ERROR, str(error))
+            vm.report(error)
         finally:
             del vm.contexts[self.id]
 

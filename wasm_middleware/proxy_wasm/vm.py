@@ -338,7 +338,8 @@ class Vm(PluginLog):
             # What has failed in another call was said there.
             level = logging.WARNING if error.reason == _LOST else logging.ERROR
             extra = {"plugin": self.plugin.name, "phase": error.phase}
-            _LOG.log(level, "%s", error, extra=extra)
+            # Not the error itself: who keeps records would keep its traceback, and this instance.
+            _LOG.log(level, "%s", str(error), extra=extra)
 
     def new_token(self) -> int:
         """A number for a call that is not in use; never 0."""

@@ -20,6 +20,7 @@ from wasm_middleware import limits
 from wasm_middleware.proxy_wasm.context import RootContext
 from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.vm import Vm
+from wasm_middleware.services.background import has_closed, running_loop
 
 _TICK = Delivery("proxy_on_tick")
 
@@ -30,6 +31,8 @@ class _Wait:
 
     #: The root's `tick_changes` when it began.
     since: int
+    #: The event loop that it waits in.
+    loop: object | None = field(default_factory=running_loop)
     over: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -51,7 +54,8 @@ class Ticks:
         for root in self._vm.roots.values():
             wait = self._waits.get(root)
 
-            if wait is not None:
+            # A task of a loop that has ended may never have begun.
+            if wait is not None and not has_closed(wait.loop):
                 if wait.since != root.tick_changes:
                     wait.over.set()
             elif root.tick_period:
@@ -59,6 +63,8 @@ class Ticks:
                 self._vm.services.background.run(self._run, root)
 
     async def _run(self, root: RootContext) -> None:
+        wait = self._waits[root]
+
         try:
             while root.tick_period and not (root.ended or self._vm.guest.poisoned):
                 self._waits[root] = wait = _Wait(root.tick_changes)
@@ -69,4 +75,6 @@ class Ticks:
                 if not wait.over.is_set() and self._may_tick():
                     await self._vm.deliver(root, _TICK)
         finally:
-            del self._waits[root]
+            # Where its loop has ended, another task may have taken its place.
+            if self._waits.get(root) is wait:
+                del self._waits[root]

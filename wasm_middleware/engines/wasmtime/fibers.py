@@ -26,6 +26,7 @@ from wasmtime import _bindings as capi
 
 from wasm_middleware.engines.wasmtime import c_interface
 from wasm_middleware.engines.wasmtime.c_interface import POINTER, address_of, crossing
+from wasm_middleware.errors import HostBug
 from wasm_middleware.limits import MAX_INNER_TIME
 
 #: What ends guest code that a host call has called and that takes too long.
@@ -161,6 +162,10 @@ class Fiber:
         """Run until the guest ends or yields."""
         future = self._future
 
+        # Polled once more, what has ended would end the process.
+        if future is None:
+            raise HostBug("a guest call is gone on with that has ended")
+
         if not c_interface.poll(future):
             return None
 
@@ -218,9 +223,11 @@ def bridge_text(signature: str) -> str:
     give = f"(i32.wrap_i64 (local.get {answer}))" if results else ""
     return f"""(module
         (import "" "" (func $host (param {takes}) (result i64)))
+        ;; A function of its own: a loop goes by the deadline that it found when it was entered.
+        (func $ask (param {takes}) (result i64) (call $host {arguments}))
         (func (export "") (param {takes}) (result {gives}) (local i64)
             (loop $again
-                (local.set {answer} (call $host {arguments}))
+                (local.set {answer} (call $ask {arguments}))
                 (br_if $again
                     (i64.ne (i64.const 0) (i64.shr_u (local.get {answer}) (i64.const 32)))))
             {give}))"""

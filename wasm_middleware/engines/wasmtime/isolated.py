@@ -83,19 +83,22 @@ def compile_isolated(wasm: bytes, bounds: Bounds) -> bytes:
 
 
 def _failure(code: int, said: str, bounds: Bounds) -> ModuleFormatError:
-    last = (said.strip().splitlines() or ["it said nothing"])[-1][: limits.MAX_NAME_IN_MESSAGE]
+    lines = [line[: limits.MAX_NAME_IN_MESSAGE] for line in said.strip().splitlines()] or [
+        "nothing"
+    ]
 
     if code == _INVALID:
-        return ModuleFormatError(last)
+        return ModuleFormatError(lines[-1])
 
     if code == -signal.SIGXCPU:
         return _too_slow(bounds)
 
-    if "memory allocation" in said or "MemoryError" in said:
+    # Rust aborts when it gets no memory, or no memory for a thread; Python says so.
+    if code == -signal.SIGABRT or lines[-1] == "MemoryError":
         mib = bounds.memory // limits.MIB
-        return CompilationFailed(f"compiling it takes more than {mib} MB of memory")
+        return CompilationFailed(f"compiling it takes more than {mib} MB of memory ({lines[0]})")
 
-    return CompilationFailed(f"the process that compiled it ended with {code}: {last}")
+    return CompilationFailed(f"the process that compiled it ended with {code}: {lines[-1]}")
 
 
 def _too_slow(bounds: Bounds) -> CompilationFailed:

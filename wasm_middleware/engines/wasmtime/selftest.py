@@ -156,6 +156,9 @@ def why_not_sliced(binding: Binding, config: Callable[[], wasmtime.Config]) -> s
     if sys.version_info >= _FIRST_UNTRIED:
         return "Python {}.{} has not been tried with it".format(*sys.version_info)
 
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return "Python without its lock has not been tried with it"
+
     if isinstance(binding, PublicBinding):
         return "it needs wasmtime's raw calls"
 

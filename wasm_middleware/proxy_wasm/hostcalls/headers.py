@@ -29,6 +29,7 @@ from wasm_middleware.proxy_wasm.vm import Vm
 _OK = Status.OK
 
 _LAST_MAP = MapType.HTTP_CALL_RESPONSE_TRAILERS
+_LONGEST_NAME = limits.MAX_HEADER_NAME_BYTES
 
 
 def proxy_get_header_map_value(
@@ -36,6 +37,9 @@ def proxy_get_header_map_value(
 ) -> int:
     if map_type > _LAST_MAP:
         return _no_such_map(vm, "proxy_get_header_map_value", map_type)
+
+    if key_size > _LONGEST_NAME:
+        key_size = _shortened(vm, key, key_size)
 
     context = vm.context
     headers = context.header_map(map_type) if context is not None else None
@@ -78,6 +82,9 @@ def proxy_add_header_map_value(
     if map_type > _LAST_MAP:
         return _no_such_map(vm, "proxy_add_header_map_value", map_type)
 
+    if key_size > _LONGEST_NAME:
+        key_size = _shortened(vm, key, key_size)
+
     headers = _writable(vm, "proxy_add_header_map_value", map_type)
 
     if headers is None:
@@ -99,6 +106,9 @@ def proxy_replace_header_map_value(
     if map_type > _LAST_MAP:
         return _no_such_map(vm, "proxy_replace_header_map_value", map_type)
 
+    if key_size > _LONGEST_NAME:
+        key_size = _shortened(vm, key, key_size)
+
     headers = _writable(vm, "proxy_replace_header_map_value", map_type)
 
     if headers is None:
@@ -118,6 +128,9 @@ def proxy_replace_header_map_value(
 def proxy_remove_header_map_value(vm: Vm, map_type: int, key: int, key_size: int) -> int:
     if map_type > _LAST_MAP:
         return _no_such_map(vm, "proxy_remove_header_map_value", map_type)
+
+    if key_size > _LONGEST_NAME:
+        key_size = _shortened(vm, key, key_size)
 
     headers = _writable(vm, "proxy_remove_header_map_value", map_type)
 
@@ -150,6 +163,11 @@ def proxy_set_header_map_pairs(vm: Vm, map_type: int, pairs: int, pairs_size: in
 def read_pairs(vm: Vm, call: str, address: int, size: int) -> list[Pair]:
     """The pairs that a guest hands over; none where they are malformed."""
     try:
+        # Not copied first: a guest may hand over all of its memory, again and again.
+        if size > limits.MAX_PAIRS_BYTES:
+            vm.read_at_most(address, size, 0)
+            raise MalformedPairs(f"{size} bytes of pairs, more than {limits.MAX_PAIRS_BYTES}")
+
         return decode(vm.memory.read(address, size))
     except MalformedPairs as error:
         vm.log(LogLevel.WARN, f"{call}: malformed pairs count as none: {error}")
@@ -193,6 +211,12 @@ def _writable(vm: Vm, call: str, map_type: int) -> HeaderMap | None:
 
     vm.ignore(call, f"{_NAMES[map_type]} have passed this plugin, or are not there yet")
     return None
+
+
+def _shortened(vm: Vm, key: int, key_size: int) -> int:
+    """Of a name that is too long, as much as shows that it is; all of it must be there."""
+    vm.read_at_most(key, key_size, 0)
+    return _LONGEST_NAME + 1
 
 
 _NAMES = [map_type.name.lower().replace("_", " ") for map_type in MapType]

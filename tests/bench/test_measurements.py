@@ -1,0 +1,83 @@
+"""The measurements measure what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from bench import apps, stalls, tail
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    logger = logging.getLogger("wasm_middleware")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+def busy(seconds):
+    until = time.perf_counter() + seconds
+
+    while time.perf_counter() < until:
+        pass
+
+
+def test_another_task_s_stall_is_seen():
+    assert asyncio.run(held_up(0.05)).clock >= 0.05
+
+
+async def held_up(seconds):
+    watch = asyncio.create_task(stalls._watch())
+    await asyncio.sleep(0)
+    busy(seconds)
+    await asyncio.sleep(0)
+    watch.cancel()
+    return await watch
+
+
+def test_inline_calls_hold_up_a_task_until_the_timeout():
+    found = stalls.measure(tries=1)
+
+    assert found[1, "inline"].clock >= stalls.TIMEOUT
+    assert found[16, "inline"].clock >= 16 * stalls.TIMEOUT
+    assert found[16, "sliced"].processor < stalls.TIMEOUT
+
+
+def test_the_quantile_is_that_of_the_others_alone():
+    latencies = tail.Latencies([0.001] * 9_990 + [0.002] * 10, [1.0, 0.049, 0.001])
+
+    assert latencies.slowest == 0.002
+    assert latencies.spun == 2
+
+
+@pytest.mark.parametrize("scheduling", tail.APPS)
+def test_the_server_s_application_spins_where_it_is_asked_to(scheduling):
+    async def status(path, *headers):
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        await app(stalls.http_scope(path, headers), receive, send)
+        return sent[0]["status"]
+
+    async def statuses():
+        async with stalls.started(app):
+            spin = (b"x-spin", b"1")
+            return await status("/", spin), await status("/spin/1"), await status("/spin/1", spin)
+
+    app = tail.APPS[scheduling]()
+
+    assert asyncio.run(statuses()) == (200, 200, 503)
+
+
+def test_each_row_says_how_its_calls_run():
+    assert set(apps.SCHEDULING) <= set(apps.IN_PROCESS)
+    assert set(apps.SERVED) <= set(apps.IN_PROCESS)

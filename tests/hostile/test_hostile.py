@@ -1,0 +1,56 @@
+"""Modules that attack: each is contained, whatever it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .case import Answer, Case, Observation
+from .judge import problems
+from .table import CASES
+from .worker import Died, Worker
+
+
+@pytest.fixture(scope="session")
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+def _rows() -> Iterator[object]:
+    for case in CASES.values():
+        for policy in case.policies:
+            yield pytest.param(case, policy, id=f"{case.name}-{policy}")
+
+
+def test_the_judge_sees_what_is_wrong() -> None:
+    """A case that does nothing at all has none of the marks of one that has failed."""
+    case = CASES["traps-in-request_headers"]
+    served = Answer(status=200, plugin=True)
+    quiet = Observation(attack=served, after=served, contexts=3, beside_failed=["/other: 503"])
+
+    assert problems(case, "fail_closed", quiet) == [
+        "beside the attack: /other: 503",
+        "3 contexts are left",
+        "logged 0 times: []",
+        "the answer is 200",
+        "its instance was not replaced",
+    ]
+    assert problems(case, "fail_closed", Observation()) == ["there was no answer"]
+
+
+def test_a_process_that_dies_is_seen(worker: Worker) -> None:
+    with pytest.raises(Died, match="KeyError"):
+        worker.play("there is no such case", "fail_closed")
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len(CASES) >= 60
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("case", "policy"), list(_rows()))
+def test_it_is_contained(worker: Worker, case: Case, policy: str) -> None:
+    assert problems(case, policy, worker.play(case.name, policy)) == []
