@@ -12,6 +12,7 @@
     │   ├── GuestMemoryLimit     it wanted more than its `memory_limit`
     │   ├── GuestPaused          it paused a stream and nothing resumed it
     │   ├── GuestBodyLimit       it paused while more than `body_limit` arrived
+    │   ├── StoreFailed          the shared store did not answer it (the operator must act)
     │   └── AbiViolation         it broke a rule of the ABI
     ├── StreamAborted          nobody: how a response is cut after it has started
     ├── StreamClosed           nobody: a websocket's application sends to nobody
@@ -42,6 +43,7 @@ __all__ = [
     "MemoryFault",
     "PluginLoadError",
     "PluginUnavailableError",
+    "StoreFailed",
     "StreamAborted",
     "StreamClosed",
     "WasmMiddlewareError",
@@ -173,6 +175,12 @@ class GuestBodyLimit(GuestError):
     """The guest kept a body paused while more than `body_limit` of it arrived."""
 
     kind = "body_limit"
+
+
+class StoreFailed(GuestError):
+    """What plugins share could not be read or written; the guest itself is sound."""
+
+    kind = "store"
 
 
 class AbiViolation(GuestError):

@@ -196,3 +196,26 @@ async def test_where_calls_can_not_wait_it_is_said_at_the_start(workshop):
     later = workshop.config(scheduling="inline")
     app = wrap(workshop, config=later, foreign_functions={"name": deferred(name)})
     assert (await ask(app)).status == 200
+
+
+class BrokenStore(SlowStore):
+    async def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | None:
+        await anyio.sleep(0)
+        raise ConnectionError("no route to the store")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 201)])
+async def test_a_store_that_fails_costs_no_instance(workshop, monkeypatch, caplog, policy, status):
+    """The guest is told that there is no such key, and its request gets the failure policy."""
+    monkeypatch.setattr(services, "MemorySharedData", BrokenStore)
+    add(workshop, SHARED, failure_policy=policy)
+    app = wrap(workshop)
+
+    for _ in range(3):
+        assert (await ask(app)).status == status
+
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 3
+    assert "the shared store failed: no route to the store" in errors[0].getMessage()
+    assert "replaced" not in caplog.text

@@ -13,7 +13,7 @@ from wasm_middleware import limits
 from wasm_middleware.abi.enums import BufferType, MapType
 from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.abi.properties import Path
-from wasm_middleware.errors import GuestError
+from wasm_middleware.errors import AbiViolation, GuestError
 from wasm_middleware.proxy_wasm.buffers import Buffer
 from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.headers import HeaderMap
@@ -64,6 +64,12 @@ class Context:
 
     def break_abi(self, reason: str) -> None:
         """The guest has asked for something that can't be done, nor be left undone in silence."""
+        vm = self.vm
+        self.fail(AbiViolation(reason, plugin=vm.plugin.name, phase=vm.phase))
+
+    def fail(self, error: GuestError) -> None:
+        """Its stream gets the failure policy, though the guest goes on; a root context has none."""
+        self.vm.report(error)
 
     def instance_lost(self, error: GuestError) -> None:
         """The instance failed in a call of another context."""

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from wasm_middleware.abi.enums import Action, BufferType, LogLevel, MapType
 from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.abi.properties import Path
-from wasm_middleware.errors import AbiViolation, GuestBodyLimit, GuestError, GuestPaused
+from wasm_middleware.errors import GuestBodyLimit, GuestError, GuestPaused
 from wasm_middleware.proxy_wasm import properties
 from wasm_middleware.proxy_wasm.buffers import EMPTY, Buffer
 from wasm_middleware.proxy_wasm.context import Context, RootContext, store_property
@@ -181,11 +181,10 @@ class StreamContext(Context):
         pairs = headers.pairs if headers is not None else []
         return [pair for pair in pairs if pair[0] in _TRACE_HEADERS]
 
-    def break_abi(self, reason: str) -> None:
+    def fail(self, error: GuestError) -> None:
         # Once is enough: its phase goes on, and may do it again.
         if not self.left_out:
-            phase = self.vm.phase
-            self.stream.failed(self, AbiViolation(reason, plugin=self.plugin.name, phase=phase))
+            self.stream.failed(self, error)
 
     def instance_lost(self, error: GuestError) -> None:
         # A context that holds nothing back learns of it when it is called.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel, MetricType, Status
+from wasm_middleware.errors import StoreFailed
 from wasm_middleware.proxy_wasm.hostcalls.waiting import answer_with
 from wasm_middleware.proxy_wasm.ports import StoreFull
 from wasm_middleware.proxy_wasm.trace import quoted
@@ -42,7 +43,10 @@ def proxy_get_shared_data(
         vm.memory.write_u32(ret_cas, cas)
         return vm.give(value, ret_value, ret_size)
 
-    return answer_with(vm.services.shared_data.get(vm.plugin.vm_id, name), give)
+    def failed(error: Exception) -> int:
+        return _store_failed(vm, Status.NOT_FOUND, "proxy_get_shared_data", error)
+
+    return answer_with(vm.services.shared_data.get(vm.plugin.vm_id, name), give, failed)
 
 
 def proxy_set_shared_data(
@@ -61,15 +65,32 @@ def proxy_set_shared_data(
         why = f"{cas} is not its number now"
         return _OK if stored else vm.refuse(Status.CAS_MISMATCH, call, why)
 
+    def failed(error: Exception) -> int:
+        if isinstance(error, StoreFull):
+            return vm.refuse(Status.CAS_MISMATCH, call, str(error), LogLevel.ERROR)
+
+        return _store_failed(vm, Status.CAS_MISMATCH, call, error)
+
     try:
         return answer_with(
             vm.services.shared_data.set(
                 vm.plugin.vm_id, read(key, key_size), read(value, value_size), cas
             ),
             answer,
+            failed,
         )
     except StoreFull as error:
-        return vm.refuse(Status.CAS_MISMATCH, call, str(error), LogLevel.ERROR)
+        return failed(error)
+
+
+def _store_failed(vm: Vm, status: Status, call: str, error: Exception) -> int:
+    """The request gets its failure policy, and the guest a status that its SDK takes."""
+    reason = f"{call}: the shared store failed: {str(error) or type(error).__name__}"
+
+    if vm.context is not None:
+        vm.context.fail(StoreFailed(reason, plugin=vm.plugin.name, phase=vm.phase))
+
+    return status
 
 
 def proxy_register_shared_queue(vm: Vm, name: int, name_size: int, ret_queue: int) -> int:
