@@ -2,17 +2,22 @@
 
 Theory of operation
 -------------------
-A stream takes an instance that no call is in at that moment, in turn, and its contexts stay there.
+A context takes an instance when it is first called: one that no call is in at that moment, in turn.
+There it stays.
 Where all calls run from beginning to end there is always one, so that the pool stays at `min`.
-Where calls are suspended, streams may find all instances busy. Then they wait in a queue, and more
+Where calls are suspended, contexts may find all instances busy. Then they wait in a queue, and more
 instances are started, up to `max`: one in each turn of the event loop, since a start may hold it up
 for a while; each in a task of its own, since a start may be suspended as well. Whoever has waited
 longest gets the first that is free, be it new or not (`Turn.on_free`).
 
 `_in_use` of the instances are in the rotation. Where these are all busy, one of the others comes
 back. Where they were not for some time, the rotation shrinks to `min`, and what is left out is
-closed once nobody has used it for `limits.INSTANCE_IDLE` seconds. So the first `min` are never
-closed, and what streams use is noted only while there are more.
+closed once it has had no contexts for `limits.INSTANCE_IDLE` seconds. The first `min` are never
+closed.
+
+Whoever waits may be in the midst of a call into the core, which begins in one task and goes on in
+another: no scope of a task's may be around the waiting. So a task of the pool ends it for those who
+have waited for too long.
 
 An instance that has failed leaves the pool at once; it is closed when the call that failed in it
 has returned. Missing ones are started in the background as soon as `Recovery` allows it; until then
@@ -26,7 +31,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
@@ -46,12 +50,16 @@ _LOOKS = 6
 
 
 class _Waiter:
-    """A stream that waits for an instance; it gets one, or is told that there is none."""
+    """A context that waits for an instance; it gets one, or is told that there is none."""
 
-    __slots__ = ("event", "vm")
+    __slots__ = ("deadline", "event", "late", "stream", "vm")
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
         self.event = anyio.Event()
+        self.deadline = anyio.current_time() + limits.MAX_INSTANCE_WAIT
+        #: There was none before its time was over.
+        self.late = False
         self.vm: Vm | None = None
 
 
@@ -71,9 +79,9 @@ class Pool:
         self._next = 0
         #: The rotation was too small since that was last looked at.
         self._crowded = False
-        #: Who uses which, where some may be closed.
-        self._users: dict[Vm, WeakSet[Stream]] = {}
         self._waiters: deque[_Waiter] = deque()
+        #: Ends the task that looks at how long they have waited.
+        self._stop_watch: Callable[[], None] | None = None
         #: Given to waiters who have not gone on yet.
         self._handed: set[Vm] = set()
         #: Waiters were refused, and that was logged.
@@ -93,8 +101,12 @@ class Pool:
 
     # Taking
 
-    def ready(self, stream: Stream) -> Vm | None:
-        """An instance for a stream, if there is one at this moment."""
+    def any(self) -> Vm | None:
+        """Some instance, busy or not, if there is one at all."""
+        return self.vms[0] if self.vms else None
+
+    def ready(self) -> Vm | None:
+        """An instance that no call is in at this moment, if there is one."""
         if self._waiters or self._handed:
             return None
 
@@ -109,38 +121,38 @@ class Pool:
             if not (vm.turn.busy or vm.guest.poisoned):
                 return vm
 
-        free = self._free()
-
-        if free is not None:
-            self._note_use(free, stream)
-
-        return free
+        return self._free()
 
     async def take(self, stream: Stream) -> Vm:
         """Wait for an instance; raises `PluginUnavailableError`."""
         while True:
-            vm = await self._wait()
+            vm = await self._wait(stream)
 
             # It may have failed before it was the stream's turn to go on.
             if not vm.guest.poisoned:
-                self._note_use(vm, stream)
                 return vm
 
-    async def _wait(self) -> Vm:
+    def leave(self, stream: Stream) -> None:
+        """A stream, if it waits, is not to wait any longer."""
+        for waiter in [waiter for waiter in self._waiters if waiter.stream is stream]:
+            self._waiters.remove(waiter)
+            waiter.event.set()
+
+    async def _wait(self, stream: Stream) -> Vm:
         self._follow()
 
         if len(self._waiters) >= limits.MAX_INSTANCE_WAITERS:
             raise self._busy(f"{len(self._waiters)} requests wait for one of its instances already")
 
-        waiter = _Waiter()
+        waiter = _Waiter(stream)
         self._waiters.append(waiter)
 
         try:
             self._provide()
 
             if not waiter.event.is_set():
-                with anyio.move_on_after(limits.MAX_INSTANCE_WAIT):
-                    await waiter.event.wait()
+                self._watch()
+                await waiter.event.wait()
         except BaseException:
             self._leave(waiter)
 
@@ -150,7 +162,6 @@ class Pool:
             raise
 
         vm = waiter.vm
-        timed_out = not waiter.event.is_set()
         self._leave(waiter)
 
         if vm is not None:
@@ -160,7 +171,7 @@ class Pool:
 
             return vm
 
-        if timed_out:
+        if waiter.late:
             waited = limits.MAX_INSTANCE_WAIT
             raise self._busy(f"none of its {len(self.vms)} instances was free within {waited:g} s")
 
@@ -209,9 +220,22 @@ class Pool:
 
         return None
 
-    def _note_use(self, vm: Vm, stream: Stream) -> None:
-        if len(self.vms) > self._min:
-            self._users.setdefault(vm, WeakSet()).add(stream)
+    def _watch(self) -> None:
+        if self._stop_watch is None:
+            self._stop_watch = self._tasks.start(self._end_waiting)
+
+    async def _end_waiting(self) -> None:
+        """Tell those who have waited for too long that there is none; they stand in order."""
+        waiters = self._waiters
+
+        while waiters:
+            await anyio.sleep(waiters[0].deadline - anyio.current_time())
+
+            while waiters and waiters[0].deadline <= anyio.current_time():
+                waiters[0].late = True
+                self._settle(None)
+
+        self._stop_watch = None
 
     async def _provide_later(self) -> None:
         self._provide()
@@ -238,6 +262,10 @@ class Pool:
             self._crowded = True
         else:
             self._refusing = False
+
+            if self._stop_watch is not None:
+                self._stop_watch()
+                self._stop_watch = None
 
         # It costs something at each call, and is hardly ever needed.
         on_free = self._provide if self._waiters else None
@@ -410,7 +438,6 @@ class Pool:
     def _drop(self, vm: Vm) -> None:
         index = self.vms.index(vm)
         del self.vms[index], self._attempts[vm]
-        self._users.pop(vm, None)
         vm.turn.on_free = None
 
         if self._min < self._in_use and index < self._in_use:
@@ -450,12 +477,8 @@ class Pool:
             self._trimming = False
 
     def _is_used(self, vm: Vm) -> bool:
-        """Whether it has streams, waits for anything, or is the only one that is told something."""
+        """Whether it has contexts, waits for anything, or is the only one told something."""
         if not self._is_free(vm) or vm.calls or len(vm.contexts) > len(vm.roots):
-            return True
-
-        # Streams may have joined whose turn has not come yet.
-        if any(not stream.finished for stream in self._users.get(vm, ())):
             return True
 
         return bool(_queues(vm).difference(*(_queues(one) for one in self.vms if one is not vm)))
@@ -508,6 +531,7 @@ class Pool:
         if loop is not self._loop:
             self._loop = loop
             self._beginning = self._retrying = self._trimming = False
+            self._stop_watch = None
             self._starts.clear()
             self._unbegun.clear()
             self._waiters.clear()
