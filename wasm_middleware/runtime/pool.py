@@ -3,21 +3,16 @@
 Theory of operation
 -------------------
 A context takes an instance when it is first called: one that no call is in at that moment, in turn.
-There it stays.
-Where all calls run from beginning to end there is always one, so that the pool stays at `min`.
-Where calls are suspended, contexts may find all instances busy. Then they wait in a queue, and more
-instances are started, up to `max`: one in each turn of the event loop, since a start may hold it up
-for a while; each in a task of its own, since a start may be suspended as well. Whoever has waited
-longest gets the first that is free, be it new or not (`Turn.on_free`).
+There it stays. Where all calls run from beginning to end there is always one, so that the pool
+stays at `min`. Where calls are suspended, contexts may find all instances busy. Then they wait in a
+queue (`waiters`), and more instances are started, up to `max`: one in each turn of the event loop,
+since a start may hold it up for a while; each in a task of its own, since a start may be suspended
+as well. Whoever has waited longest gets the first that is free, be it new or not (`Turn.on_free`).
 
 `_in_use` of the instances are in the rotation. Where these are all busy, one of the others comes
 back. Where they were not for some time, the rotation shrinks to `min`, and what is left out is
 closed once it has had no contexts for `limits.INSTANCE_IDLE` seconds. The first `min` are never
 closed.
-
-Whoever waits may be in the midst of a call into the core, which begins in one task and goes on in
-another: no scope of a task's may be around the waiting. So a task of the pool ends it for those who
-have waited for too long.
 
 An instance that has failed leaves the pool at once; it is closed when the call that failed in it
 has returned. Missing ones are started in the background as soon as `Recovery` allows it; until then
@@ -41,26 +36,13 @@ from wasm_middleware.errors import PluginLoadError, PluginUnavailableError
 from wasm_middleware.proxy_wasm.stream import Stream
 from wasm_middleware.proxy_wasm.vm import Vm
 from wasm_middleware.runtime.healing import Attempt, Recovery
+from wasm_middleware.runtime.waiters import Waiters
 from wasm_middleware.services.background import Tasks, running_loop
 
 _LOG = logging.getLogger("wasm_middleware")
 
 #: How often it is looked at what is not used, in a period after which that is closed.
 _LOOKS = 6
-
-
-class _Waiter:
-    """A context that waits for an instance; it gets one, or is told that there is none."""
-
-    __slots__ = ("deadline", "event", "late", "stream", "vm")
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.event = anyio.Event()
-        self.deadline = anyio.current_time() + limits.MAX_INSTANCE_WAIT
-        #: There was none before its time was over.
-        self.late = False
-        self.vm: Vm | None = None
 
 
 class Pool:
@@ -79,11 +61,6 @@ class Pool:
         self._next = 0
         #: The rotation was too small since that was last looked at.
         self._crowded = False
-        self._waiters: deque[_Waiter] = deque()
-        #: Ends the task that looks at how long they have waited.
-        self._stop_watch: Callable[[], None] | None = None
-        #: Given to waiters who have not gone on yet.
-        self._handed: set[Vm] = set()
         #: Waiters were refused, and that was logged.
         self._refusing = False
         #: What is being started, and what of it has not begun.
@@ -95,6 +72,9 @@ class Pool:
         self._beginning = self._retrying = self._trimming = False
         self._loop: object | None = None
         self._tasks = Tasks()
+        self._waiters = Waiters(self._tasks)
+        #: A stream, if it waits, is not to wait any longer.
+        self.leave = self._waiters.end
         #: Set when an instance may have ended what it had left to do.
         self._changed: anyio.Event | None = None
         self._closed = False
@@ -107,7 +87,7 @@ class Pool:
 
     def ready(self) -> Vm | None:
         """An instance that no call is in at this moment, if there is one."""
-        if self._waiters or self._handed:
+        if self._waiters or self._waiters.handed:
             return None
 
         vms = self.vms
@@ -132,29 +112,20 @@ class Pool:
             if not vm.guest.poisoned:
                 return vm
 
-    def leave(self, stream: Stream) -> None:
-        """A stream, if it waits, is not to wait any longer."""
-        for waiter in [waiter for waiter in self._waiters if waiter.stream is stream]:
-            self._waiters.remove(waiter)
-            waiter.event.set()
-
     async def _wait(self, stream: Stream) -> Vm:
         self._follow()
+        waiters = self._waiters
 
-        if len(self._waiters) >= limits.MAX_INSTANCE_WAITERS:
-            raise self._busy(f"{len(self._waiters)} requests wait for one of its instances already")
+        if len(waiters) >= limits.MAX_INSTANCE_WAITERS:
+            raise self._busy(f"{len(waiters)} requests wait for one of its instances already")
 
-        waiter = _Waiter(stream)
-        self._waiters.append(waiter)
+        waiter = waiters.join(stream)
 
         try:
             self._provide()
-
-            if not waiter.event.is_set():
-                self._watch()
-                await waiter.event.wait()
+            await waiters.wait(waiter)
         except BaseException:
-            self._leave(waiter)
+            waiters.leave(waiter)
 
             if waiter.vm is not None:
                 self._provide()
@@ -162,11 +133,11 @@ class Pool:
             raise
 
         vm = waiter.vm
-        self._leave(waiter)
+        waiters.leave(waiter)
 
         if vm is not None:
             # Whoever got it may not use it at once.
-            if self._waiters:
+            if waiters:
                 self._tasks.run(self._provide_later)
 
             return vm
@@ -180,12 +151,6 @@ class Pool:
 
         raise self._recovery.error()
 
-    def _leave(self, waiter: _Waiter) -> None:
-        if waiter.vm is not None:
-            self._handed.discard(waiter.vm)
-        elif waiter in self._waiters:
-            self._waiters.remove(waiter)
-
     def _busy(self, reason: str) -> PluginUnavailableError:
         error = PluginUnavailableError(
             self._name, reason, f"instances.max is {self._max}", kind="pool"
@@ -198,7 +163,7 @@ class Pool:
         return error
 
     def _is_free(self, vm: Vm) -> bool:
-        return not (vm.turn.busy or vm.guest.poisoned or vm in self._handed)
+        return not (vm.turn.busy or vm.guest.poisoned or vm in self._waiters.handed)
 
     def _free(self) -> Vm | None:
         vms = self.vms
@@ -220,67 +185,37 @@ class Pool:
 
         return None
 
-    def _watch(self) -> None:
-        if self._stop_watch is None:
-            self._stop_watch = self._tasks.start(self._end_waiting)
-
-    async def _end_waiting(self) -> None:
-        """Tell those who have waited for too long that there is none; they stand in order."""
-        waiters = self._waiters
-
-        while waiters:
-            await anyio.sleep(waiters[0].deadline - anyio.current_time())
-
-            while waiters and waiters[0].deadline <= anyio.current_time():
-                waiters[0].late = True
-                self._settle(None)
-
-        self._stop_watch = None
-
     async def _provide_later(self) -> None:
         self._provide()
 
     def _provide(self) -> None:
         """Give waiters what is free, and let what is missing be started."""
         if self._closed:
-            self._refuse_all()
+            self._waiters.give_up()
             return
 
         for vm in [vm for vm in self.vms if vm.guest.poisoned]:
             self._remove(vm)
 
         while self._waiters and (free := self._free()) is not None:
-            self._handed.add(free)
-            self._settle(free)
+            self._waiters.give(free)
 
         self._start_missing()
 
         if not (self.vms or self._starts):
-            self._refuse_all()
+            self._waiters.give_up()
 
         if self._waiters:
             self._crowded = True
         else:
             self._refusing = False
-
-            if self._stop_watch is not None:
-                self._stop_watch()
-                self._stop_watch = None
+            self._waiters.rest()
 
         # It costs something at each call, and is hardly ever needed.
         on_free = self._provide if self._waiters else None
 
         for vm in self.vms:
             vm.turn.on_free = on_free
-
-    def _refuse_all(self) -> None:
-        while self._waiters:
-            self._settle(None)
-
-    def _settle(self, vm: Vm | None) -> None:
-        waiter = self._waiters.popleft()
-        waiter.vm = vm
-        waiter.event.set()
 
     # Starting
 
@@ -494,7 +429,7 @@ class Pool:
 
         try:
             self._follow()
-            self._refuse_all()
+            self._waiters.give_up()
             await self._tasks.aclose()
             await self._end(tuple(self.vms))
         finally:
@@ -531,11 +466,9 @@ class Pool:
         if loop is not self._loop:
             self._loop = loop
             self._beginning = self._retrying = self._trimming = False
-            self._stop_watch = None
             self._starts.clear()
             self._unbegun.clear()
-            self._waiters.clear()
-            self._handed.clear()
+            self._waiters.forget()
 
             if len(self.vms) > self._min:
                 self._begin_trimming()
