@@ -7,11 +7,13 @@ BIN = $(VENV)/bin
 PORT ?= 8000
 FUZZ_SECONDS ?= 60
 SOAK_REQUESTS ?= 1000000
+# A process for each processor; a file's tests stay together, and so do what they share.
+PARALLEL = --numprocesses auto --dist loadfile
 # Debian's packages that the full suite uses; without one of them its tests are skipped, loudly.
 DEBIAN_PACKAGES = wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench soak docs plugins deps test-lowest fuzz hostile clean
+.PHONY: help run test check format bench soak docs plugins deps test-lowest test-pythons fuzz hostile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,7 +36,7 @@ run: $(VENV)-run/.installed ## serve example_app on $(PORT) and print what to tr
 	$(VENV)-run/bin/python -m uvicorn example_app.main:app --port $(PORT)
 
 test: $(VENV)/.installed ## run the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(VENV)/.installed ## format, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -90,8 +92,12 @@ fuzz: $(VENV)-fuzz/.installed ## run each fuzz target for FUZZ_SECONDS (60), or 
 
 # Without what no dependency has a part in, and without what `make test` has just shown twice.
 test-lowest: $(VENV)-lowest/.installed ## the suite with the oldest dependencies allowed
-	$(VENV)-lowest/bin/python -m pytest --ignore tests/e2e/envoy --ignore tests/fuzz \
+	$(VENV)-lowest/bin/python -m pytest $(PARALLEL) --ignore tests/e2e/envoy --ignore tests/fuzz \
 	    --ignore tests/hostile -k "not wasmtime-public"
 
+# `make test` has shown the Python of $(VENV).
+test-pythons: $(VENV)/.installed ## what depends on the Python, on 3.10 to 3.13, or on those in PYTHONS
+	@$(BIN)/python -m tests.pythons $(VENV) $(PYTHONS)
+
 clean: ## remove environments and caches
-	rm -rf $(VENV) $(VENV)-run $(VENV)-lowest $(VENV)-fuzz .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-run $(VENV)-lowest $(VENV)-fuzz $(VENV)-3.* .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis

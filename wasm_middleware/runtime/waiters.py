@@ -68,7 +68,7 @@ class Waiters:
         queue = self._queue
 
         while queue:
-            await anyio.sleep(queue[0].deadline - anyio.current_time())
+            await anyio.sleep(max(0.0, queue[0].deadline - anyio.current_time()))
 
             while queue and queue[0].deadline <= anyio.current_time():
                 queue[0].late = True
