@@ -29,8 +29,9 @@ MAX_TABLES: Final = 4
 #: Guest stack. wasmtime's own default; deep recursion then traps well inside the thread's 8 MiB.
 MAX_WASM_STACK: Final = 512 * KIB
 #: What host calls have on top of it where a guest runs on a stack of its own: Python, whatever an
-#: application's foreign function or its log handlers call. It is reserved, not used.
-HOST_STACK: Final = 4 * MIB
+#: application's foreign function or its log handlers call. It is what a thread has on Linux, which
+#: Python's own bound on recursion reckons with: 3.13 goes 3 MiB deep. It is reserved, not used.
+HOST_STACK: Final = 8 * MIB
 #: How long a guest's allocator may take that a host call has called, of the processor's time: the
 #: event loop waits for it. It takes microseconds.
 MAX_INNER_TIME: Final = 0.001

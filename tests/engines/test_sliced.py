@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import sys
 import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
@@ -270,6 +272,40 @@ async def test_a_host_call_at_the_end_of_the_stack_has_room(engine):
 
     with pytest.raises(GuestTrap, match="stack"):
         await guest.call("deep", 1_000_000)
+
+
+class Endless:
+    """Python ends this by its bound on recursion; each way uses another amount of stack a level."""
+
+    def python(self, value: object = None) -> object:
+        return self.python(value)
+
+    def sort(self, _value: object = None) -> object:
+        return sorted([1, 2], key=self.sort)
+
+    def represent(self) -> object:
+        nested: OrderedDict[str, object] = OrderedDict()
+
+        for _ in range(100_000):
+            nested = OrderedDict(inner=nested)
+
+        return repr(nested)
+
+    def parse(self) -> object:
+        return json.loads("[" * 100_000)
+
+
+@pytest.mark.parametrize("way", ["python", "sort", "represent", "parse"])
+async def test_endless_recursion_in_a_host_call_ends_as_it_does_elsewhere(engine, way):
+    """Each Python has another bound, in C and in Python; there is stack for all of it."""
+
+    def answer(_value: int) -> int:
+        with pytest.raises(RecursionError):
+            getattr(Endless(), way)()
+
+        return 5
+
+    assert await Guest(engine, answer).call("deep", 4_000) == 4_005
 
 
 async def test_a_cancelled_call_costs_the_instance_alone(engine):

@@ -110,6 +110,8 @@ class Observation:
 
     #: Why the server did not start.
     refusal: str = ""
+    #: How calls into plugins ran, where it did.
+    scheduling: str = ""
     attack: Answer | None = None
     #: The next request through the plugin, and how often it was refused before it was served.
     after: Answer | None = None

@@ -15,7 +15,7 @@ _FAILS = (*_REPLACED, Ends.BREAKS_ABI, Ends.FAILS_TO_START_AGAIN)
 _ANY = (Ends.CONTAINED, Ends.CONTAINED_BLIND)
 
 
-def problems(case: Case, policy: str, seen: Observation) -> list[str]:
+def problems(case: Case, policy: str, seen: Observation, loop: str = "asyncio") -> list[str]:
     """What is wrong with it, in words; empty if it is contained."""
     found = [f"complaint: {one}" for one in seen.complaints]
     found += [f"beside the attack: {one}" for one in seen.beside_failed]
@@ -49,6 +49,10 @@ def problems(case: Case, policy: str, seen: Observation) -> list[str]:
 
     if seen.attack is None or seen.after is None:
         return [*found, "there was no answer"]
+
+    # Under trio there are no slices. Elsewhere this says that what is shown is shown of slices.
+    if seen.scheduling != ("inline" if loop == "trio" else case.scheduling):
+        found.append(f"calls ran {seen.scheduling}")
 
     found += _log(case, seen.errors)
     found += _answer(case, policy, seen.attack)

@@ -2,7 +2,7 @@
 
 Three plugins: `attacker` on /attacked, `twin` of the same module on /twin, `good` on both and on
 /other. While the attacker is attacked with, requests to /other and /twin go on. Everything is in
-one process and one event loop, as a service has it.
+one process and one event loop, as a service has it: of asyncio, uvloop or trio.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import anyio
 import wasmtime
 
 from wasm_middleware import StreamAborted, WasmPluginMiddleware, limits
@@ -71,13 +72,15 @@ def _listening() -> Iterator[Ear]:
         logger.removeHandler(ear)
 
 
-async def play(case: Case, policy: str, folder: Path) -> Observation:
-    """One case under one failure policy."""
+async def play(case: Case, policy: str, folder: Path, loop: str) -> Observation:
+    """One case under one failure policy, in an event loop of that kind."""
     seen = Observation()
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(
-        lambda _, told: seen.complaints.append(f"{told['message']}: {told.get('exception')!r}")
-    )
+
+    # trio raises what nobody has caught.
+    if loop != "trio":
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, told: seen.complaints.append(f"{told['message']}: {told.get('exception')!r}")
+        )
 
     with _listening() as ear:
         stage = _Stage(case, policy, folder)
@@ -97,8 +100,9 @@ class _Stage:
     def __init__(self, case: Case, policy: str, folder: Path) -> None:
         self.case = case
         #: Set when a request is in the application and stays there.
-        self.is_holding = asyncio.Event()
-        self._gate: asyncio.Event | None = None
+        self.is_holding = anyio.Event()
+        #: Set when it is to leave it.
+        self._gate = anyio.Event()
         self.middleware = WasmPluginMiddleware(
             self._serve,
             config=_config(case, policy, folder),
@@ -107,51 +111,58 @@ class _Stage:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (b"x-held", b"1") in scope["headers"]:
-            assert self._gate is not None
             self.is_holding.set()
             await self._gate.wait()
 
         await _serve(scope, receive, send)
 
-    async def _hold(self, gate: asyncio.Event) -> Answer:
-        self._gate = gate
-        return await _request(self.middleware, "/attacked", headers=[(b"x-held", b"1")])
+    async def _hold(self, seen: Observation) -> None:
+        seen.held = await _request(self.middleware, "/attacked", headers=[(b"x-held", b"1")])
 
     async def run(self, ear: Ear, seen: Observation) -> None:
-        case = self.case
-        stop, gate = asyncio.Event(), asyncio.Event()
-        held = asyncio.create_task(self._hold(gate)) if case.held else None
+        seen.scheduling = self._scheduling()
 
-        while held is not None and not self.is_holding.is_set():
-            await asyncio.sleep(0)
+        async with anyio.create_task_group() as tasks:
+            if self.case.held:
+                tasks.start_soon(self._hold, seen)
+                await self.is_holding.wait()
 
-        memory = _resident()
-        started, used = time.perf_counter(), time.thread_time()
-        beside = [
-            asyncio.create_task(self._beside(path, stop, seen))
-            for path in ("/other", "/twin", "/other")
-            if path != "/twin" or _has_twin(case)
-        ]
-        watch = asyncio.create_task(_watch(stop, seen))
-
-        try:
-            for _ in range(case.requests):
-                seen.attack = await asyncio.wait_for(self._attack(), 4 * case.bound)
-
-            seen.seconds = time.perf_counter() - started
-            seen.busy = time.thread_time() - used
-            await self._until_it_is_over(ear)
-            seen.grown = _resident() - memory
-        finally:
-            stop.set()
-            gate.set()
-            await asyncio.gather(*beside, watch)
-
-        if held is not None:
-            seen.held = await asyncio.wait_for(held, 20)
+            try:
+                await self._attack_among_others(ear, seen)
+            finally:
+                self._gate.set()
 
         await self._ask_again(seen)
         seen.contexts = await self._contexts_left()
+
+    def _scheduling(self) -> str:
+        binding = self.middleware._binding
+        assert binding is not None
+        return "sliced" if binding.generation.engine.suspends else "inline"
+
+    async def _attack_among_others(self, ear: Ear, seen: Observation) -> None:
+        case, stop = self.case, anyio.Event()
+        memory = _resident()
+        started, used = time.perf_counter(), time.thread_time()
+
+        async with anyio.create_task_group() as tasks:
+            for path in ("/other", "/twin", "/other"):
+                if path != "/twin" or _has_twin(case):
+                    tasks.start_soon(self._beside, path, stop, seen)
+
+            tasks.start_soon(_watch, stop, seen)
+
+            try:
+                for _ in range(case.requests):
+                    with anyio.fail_after(4 * case.bound):
+                        seen.attack = await self._attack()
+
+                seen.seconds = time.perf_counter() - started
+                seen.busy = time.thread_time() - used
+                await self._until_it_is_over(ear)
+                seen.grown = _resident() - memory
+            finally:
+                stop.set()
 
     async def _attack(self) -> Answer:
         if self.case.websocket:
@@ -166,20 +177,23 @@ class _Stage:
         deadline = time.monotonic() + _PATIENCE
 
         while fails and not ear.errors and time.monotonic() < deadline:
-            await asyncio.sleep(0.005)
+            await anyio.sleep(0.005)
 
         # What is logged twice, or served late, is to be seen.
-        await asyncio.sleep(0.02)
+        await anyio.sleep(0.02)
 
     async def _ask_again(self, seen: Observation) -> None:
         deadline = time.monotonic() + _PATIENCE
 
         while True:
             if self.case.websocket:
-                seen.after = await asyncio.wait_for(_websocket(self.middleware), 20)
+                with anyio.fail_after(20):
+                    seen.after = await _websocket(self.middleware)
+
                 return
 
-            seen.after = await asyncio.wait_for(_request(self.middleware, "/attacked"), 20)
+            with anyio.fail_after(20):
+                seen.after = await _request(self.middleware, "/attacked")
 
             if seen.after.plugin or time.monotonic() > deadline or not _has_twin(self.case):
                 return
@@ -190,20 +204,22 @@ class _Stage:
                 if seen.refused == 3:
                     return
             else:
-                await asyncio.sleep(0.1)
+                await anyio.sleep(0.1)
 
-    async def _beside(self, path: str, stop: asyncio.Event, seen: Observation) -> None:
+    async def _beside(self, path: str, stop: anyio.Event, seen: Observation) -> None:
         count = 0
 
         while count < 5 or not stop.is_set():
-            answer = await asyncio.wait_for(_request(self.middleware, path), 20)
+            with anyio.fail_after(20):
+                answer = await _request(self.middleware, path)
+
             count += 1
             seen.beside += 1
 
             if answer.status != 200 or answer.cut or (path == "/twin" and not answer.plugin):
                 seen.beside_failed.append(f"{path}: {answer}")
 
-            await asyncio.sleep(0.001)
+            await anyio.sleep(0.001)
 
     async def _contexts_left(self) -> int:
         binding = self.middleware._binding
@@ -222,7 +238,7 @@ class _Stage:
             if not left or time.monotonic() > deadline:
                 return left
 
-            await asyncio.sleep(0.01)
+            await anyio.sleep(0.01)
 
 
 def _has_twin(case: Case) -> bool:
@@ -259,13 +275,13 @@ def _resident() -> int:
     return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if file.exists() else 0
 
 
-async def _watch(stop: asyncio.Event, seen: Observation) -> None:
+async def _watch(stop: anyio.Event, seen: Observation) -> None:
     """How long the loop was held up at most, of the processor's time: other processes run too."""
     while not stop.is_set():
         begun = time.thread_time()
-        await asyncio.sleep(0)
+        await anyio.sleep(0)
         seen.stall = max(seen.stall, time.thread_time() - begun)
-        await asyncio.sleep(0.0005)
+        await anyio.sleep(0.0005)
 
 
 async def _later(_arguments: bytes) -> bytes:
@@ -328,22 +344,36 @@ async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: WasmPluginMiddleware) -> AsyncIterator[None]:
-    requests: asyncio.Queue[Message] = asyncio.Queue()
-    answers: asyncio.Queue[Message] = asyncio.Queue()
+    to_app, receiving = anyio.create_memory_object_stream[Message](1)
+    sending, from_app = anyio.create_memory_object_stream[Message](1)
     scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
-    await requests.put({"type": "lifespan.startup"})
-    task = asyncio.ensure_future(app(scope, requests.get, answers.put))
-    answer = await asyncio.wait_for(answers.get(), 60)
+    failures: list[WasmMiddlewareError] = []
+    started = False
 
-    if answer["type"] != "lifespan.startup.complete":
-        await task
-        raise AssertionError("a start that fails raises")
+    async def live() -> None:
+        # Not out of the task group: it would be one of a group.
+        try:
+            await app(scope, receiving.receive, sending.send)
+        except WasmMiddlewareError as error:
+            failures.append(error)
 
-    try:
-        yield
-    finally:
-        await requests.put({"type": "lifespan.shutdown"})
-        await asyncio.wait_for(task, 60)
+    async with to_app, receiving, sending, from_app, anyio.create_task_group() as tasks:
+        tasks.start_soon(live)
+        await to_app.send({"type": "lifespan.startup"})
+
+        with anyio.fail_after(60):
+            started = (await from_app.receive())["type"] == "lifespan.startup.complete"
+
+        if started:
+            try:
+                yield
+            finally:
+                await to_app.send({"type": "lifespan.shutdown"})
+
+    for failure in failures:
+        raise failure
+
+    assert started, "a start that fails raises"
 
 
 async def _request(
@@ -357,7 +387,7 @@ async def _request(
         {"type": "http.request", "body": b"ab", "more_body": True},
         {"type": "http.request", "body": b"cd", "more_body": False},
     ]
-    complete = asyncio.Event()
+    complete = anyio.Event()
     answer = Answer()
     scope = {
         "type": "http",
@@ -419,15 +449,15 @@ async def _websocket(app: WasmPluginMiddleware) -> Answer:
     }
     answer = Answer()
     script = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}]
-    got = asyncio.Event()
+    got = anyio.Event()
 
     async def receive() -> Message:
         if script:
             return script.pop(0)
 
         # A client that says goodbye when it has its answer, or has waited for it.
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(got.wait(), 0.3)
+        with anyio.move_on_after(0.3):
+            await got.wait()
 
         return {"type": "websocket.disconnect", "code": 1000}
 

@@ -11,6 +11,29 @@ from .judge import problems
 from .table import CASES
 from .worker import Died, Worker
 
+#: Of each kind of attack one, for the event loops that are not the first choice.
+ELSEWHERE = (
+    "spins-in-request_headers",
+    "spins-in-log",
+    "spins-in-tick",
+    "spins-in-http_call_response",
+    "spins-in-downstream_data",
+    "spins-in-start",
+    "spins-in-request_headers-beside-one-on-another-instance",
+    "allocator-spins",
+    "allocator-asks-for-ever",
+    "allocator-spins-at-the-start",
+    "traps-in-request_body",
+    "traps-in-log-beside-one-on-the-same-instance",
+    "recursion-and-a-host-call",
+    "memory-to-the-limit-and-filled",
+    "pairs-a-million",
+    "endless-log-lines",
+    "endless-ticks",
+    "replies-to-replies",
+    "mutant-0",
+)
+
 
 @pytest.fixture(scope="session")
 def worker() -> Iterator[Worker]:
@@ -29,11 +52,18 @@ def test_the_judge_sees_what_is_wrong() -> None:
     """A case that does nothing at all has none of the marks of one that has failed."""
     case = CASES["traps-in-request_headers"]
     served = Answer(status=200, plugin=True)
-    quiet = Observation(attack=served, after=served, contexts=3, beside_failed=["/other: 503"])
+    quiet = Observation(
+        attack=served,
+        after=served,
+        contexts=3,
+        beside_failed=["/other: 503"],
+        scheduling="inline",
+    )
 
     assert problems(case, "fail_closed", quiet) == [
         "beside the attack: /other: 503",
         "3 contexts are left",
+        "calls ran inline",
         "logged 0 times: []",
         "the answer is 200",
         "its instance was not replaced",
@@ -54,3 +84,26 @@ def test_the_table_is_long_enough() -> None:
 @pytest.mark.parametrize(("case", "policy"), list(_rows()))
 def test_it_is_contained(worker: Worker, case: Case, policy: str) -> None:
     assert problems(case, policy, worker.play(case.name, policy)) == []
+
+
+@pytest.fixture(scope="module", params=["uvloop", "trio"])
+def worker_elsewhere(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    pytest.importorskip(request.param)
+    worker = Worker(request.param)
+    yield worker
+    worker.close()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_it_is_contained_in_other_event_loops_too(worker_elsewhere: Worker, name: str) -> None:
+    """uvloop has slices; trio has none, and each call ends at its timeout."""
+    loop = worker_elsewhere.loop
+    case = CASES[name]
+
+    if loop == "trio":
+        case = CASES.get(f"inline-{name}", case)
+
+    for policy in case.policies:
+        seen = worker_elsewhere.play(case.name, policy)
+        assert problems(case, policy, seen, loop) == []

@@ -5,10 +5,10 @@ It dies alone: whoever asks sees that, and starts another.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import faulthandler
+import functools
 import gc
 import json
 import os
@@ -16,8 +16,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from queue import Empty, Queue
+
+import anyio
 
 from .case import Answer, Error, Observation
 
@@ -30,9 +33,10 @@ class Died(AssertionError):
 
 
 class Worker:
-    """The asking side."""
+    """The asking side. `loop` is the kind of the event loop: asyncio, uvloop or trio."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: str = "asyncio") -> None:
+        self.loop = loop
         self._process: subprocess.Popen[str] | None = None
         self._lines: Queue[str] = Queue()
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in `close`
@@ -63,7 +67,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         self._process = process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.hostile.worker"],
+            [sys.executable, "-W", "error", "-m", "tests.hostile.worker", self.loop],
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -118,6 +122,7 @@ def _observation(data: dict[str, object]) -> Observation:
 
 def main() -> None:
     """The answering side."""
+    loop = sys.argv[1]
     from .stage import play
     from .table import CASES
 
@@ -130,18 +135,22 @@ def main() -> None:
         name, policy = json.loads(line)
 
         with tempfile.TemporaryDirectory() as folder:
-            seen = _play(play(CASES[name], policy, Path(folder)))
+            seen = _play(loop, functools.partial(play, CASES[name], policy, Path(folder), loop))
 
         answers.write(json.dumps(dataclasses.asdict(seen)) + "\n")
         answers.flush()
 
 
-def _play(playing) -> Observation:
+def _play(loop: str, play: Callable[[], Coroutine[object, object, Observation]]) -> Observation:
     complaints: list[str] = []
     sys.unraisablehook = lambda told: complaints.append(f"{told.err_msg}: {told.exc_value!r}")
 
     try:
-        seen = asyncio.run(playing)
+        seen = anyio.run(
+            play,
+            backend="trio" if loop == "trio" else "asyncio",
+            backend_options={"use_uvloop": True} if loop == "uvloop" else {},
+        )
     except Exception as error:
         import traceback
 
