@@ -51,8 +51,8 @@ format: $(VENV)/.installed ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed ## print what a request costs, as ratios in one run
-	$(BIN)/python -m bench
+bench: $(VENV)/.installed ## print what a request costs, as ratios in one run; QUICK=1 for a first look
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 hostile: $(VENV)/.installed ## play every module that attacks, or those in CASES, and print what came of it
 	$(BIN)/python -m tests.hostile $(CASES)

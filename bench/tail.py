@@ -2,10 +2,9 @@
 
 All of the clients do the same: of 20 requests one is for a path with a plugin that spins until its
 timeout, three are for the same path and do no harm, and the others are for one without that plugin.
-The latency of these others is compared with a run in which nothing spins. A plugin that fails time
-and again is left alone for a while (`runtime.healing`), and one that is never of use for longer: so
-there are a few such plugins, which have their turns, and the three. All the same not all of those
-requests spin that ask for it; how many do is told.
+The latency of these others is compared with a run in which nothing spins. The three keep the plugin
+from being left alone as one that serves nobody (`runtime.healing`); how many requests have spun of
+those that ask for it is told.
 
 The client is our own: wrk can't tell two kinds of requests apart. It measures from the first byte
 out to the last byte in.
@@ -57,7 +56,7 @@ class Latencies:
 
     @property
     def spun(self) -> int:
-        """How many have spun to the end, and were not refused because another one had."""
+        """How many have spun to the end, and were not refused."""
         return sum(seconds >= 0.9 * apps.SPIN_TIMEOUT for seconds in self.spinning)
 
 
@@ -104,7 +103,7 @@ async def _client(
         while time.perf_counter() < deadline:
             number += 1
             spins, to_it = number % EVERY == 0, number % _TO_IT == 0
-            path = b"/spin/%d" % (number // EVERY % apps.SPINNERS) if to_it else b"/"
+            path = b"/spin" if to_it else b"/"
             request = _REQUEST % (path, spin if spins else b"0")
             begun = time.perf_counter()
             writer.write(request)
@@ -116,7 +115,7 @@ async def _client(
             elif not to_it:
                 latencies.others.append(taken)
 
-            # One that is for the plugin may find no instance of it.
+            # One that is for the plugin may be beside one that spins, on its instance.
             if status != 200 and not (to_it and spin == b"1" and status == 503):
                 raise RuntimeError(f"{path.decode()} was answered {status}")
     finally:

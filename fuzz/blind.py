@@ -37,14 +37,17 @@ def _edited(data: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
 
 
 def main() -> None:
-    name, end = sys.argv[1], time.monotonic() + float(sys.argv[2])
+    name, seconds = sys.argv[1], float(sys.argv[2])
     rounds = 0
     run, executions = _machine() if name == "stream" else _target(name)
+    end = time.monotonic() + seconds
 
     try:
         while time.monotonic() < end:
             run(time.time_ns() + rounds)
             rounds += 1
+            # As libFuzzer writes it.
+            print(f"#{executions()}\t", flush=True)
     finally:
         print(f"executions: {executions()}")
 

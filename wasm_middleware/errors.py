@@ -155,9 +155,11 @@ class GuestExit(GuestTrap):
 
 
 class GuestTimeout(GuestError):
-    """The guest ran longer in one call than its `timeout`."""
+    """The guest ran longer in one call than its `timeout`, or its host calls waited too long."""
 
     kind = "timeout"
+    #: Seconds that the call had, where it ran for longer than these.
+    allowed: float | None = None
 
 
 class GuestMemoryLimit(GuestError):
@@ -197,13 +199,21 @@ PluginFailure: TypeAlias = GuestError | PluginUnavailableError
 class HostWait(Exception):  # it is no error
     """Raised by a host function whose result has to be waited for; never leaves an engine.
 
-    `outcome` is awaited while the guest is left alone. What it gives is called when the guest is
-    entered again, and ends the host call as the function itself would have. Only a function that
-    `may_wait` may raise it.
+    What `outcome` makes is awaited while the guest is left alone. What that gives is called when
+    the guest is entered again, and ends the host call as the function itself would have. Only a
+    function that `may_wait` may raise it.
+
+    A wait that may not go on is given up: `given_up` ends the host call then, and is told why. The
+    guest goes on, and its stream fails. `forget` is called where `outcome` never is.
     """
 
-    def __init__(self, outcome: Coroutine[object, object, Callable[[], int]]) -> None:
-        self.outcome = outcome
+    def __init__(
+        self,
+        outcome: Callable[[], Coroutine[object, object, Callable[[], int]]],
+        given_up: Callable[[GuestError], int],
+        forget: Callable[[], None],
+    ) -> None:
+        self.outcome, self.given_up, self.forget = outcome, given_up, forget
         super().__init__("a host call waits")
 
 

@@ -35,8 +35,8 @@ HOST_STACK: Final = 8 * MIB
 #: How long a guest's allocator may take that a host call has called, of the processor's time: the
 #: event loop waits for it. It takes microseconds.
 MAX_INNER_TIME: Final = 0.001
-#: How long one host call may wait for its result inside of a guest's call: a function of the
-#: application's that never returns must not keep a request for ever.
+#: How long all host calls of one guest call may wait for their results: a function of the
+#: application's that never returns, or many that do, must not keep a request for ever.
 MAX_HOST_WAIT: Final = 30.0
 
 # What one host call may move.
@@ -57,6 +57,11 @@ MAX_KEY_BYTES: Final = 64 * KIB
 MAX_GRPC_MESSAGE_BYTES: Final = 4 * KIB
 #: One log line; the rest is cut off, and said so.
 MAX_LOG_BYTES: Final = 16 * KIB
+#: Lines of one record: a stack trace, a document. What is printed in more lines at once takes one
+#: record for so many of them, since each record takes 10 to 20 us in a host call.
+MAX_LOG_LINES: Final = 100
+#: As how many lines an error with its traceback counts: the time that it takes, and what it fills.
+TRACEBACK_LINES: Final = 20
 #: Lines of one plugin within a second, the host's about it among them. A line takes 10 to 20 us,
 #: so that this many take some percent of a processor; a guest could write 50,000.
 DEFAULT_LOG_RATE: Final = 1_000
@@ -78,6 +83,12 @@ MAX_FOREIGN_RESULT_BYTES: Final = 10 * MIB
 MAX_CRYPTO_KEY_BYTES: Final = 8 * KIB
 #: Private keys that are kept, so that each is checked once.
 MAX_CRYPTO_KEYS: Final = 16
+#: Fields of a Protocol Buffers message: those that guests hand over have six. Each takes one to
+#: three microseconds to read in Python, in a host call.
+MAX_PROTOBUF_FIELDS: Final = 256
+#: An RSA key's public exponent: nearly all are 65,537, which has 17 bits, and BoringSSL takes 33.
+#: With one as long as its key it takes 8 ms to verify.
+MAX_RSA_EXPONENT_BITS: Final = 64
 #: A body that a guest answers with by itself.
 MAX_LOCAL_RESPONSE_BYTES: Final = 10 * MIB
 
@@ -87,6 +98,13 @@ MAX_LOCAL_RESPONSE_BYTES: Final = 10 * MIB
 MAX_PENDING_CALLS: Final = 10_000
 #: The body of such a call.
 MAX_CALL_BODY_BYTES: Final = 10 * MIB
+#: What all calls of one plugin that are under way hold, whatever they are: headers and metadata,
+#: bodies and gRPC messages, arguments of deferred functions. As much as shared data.
+MAX_PENDING_BYTES: Final = 64 * MIB
+#: What a header takes beside its bytes.
+PAIR_OVERHEAD: Final = 128
+#: How long a deferred function may take. The plugin gets its failure then, and room for another.
+MAX_DEFERRED_TIME: Final = 60.0
 #: How long an upstream may take, where neither the call nor the upstream's entry says; and the most
 #: that a call may ask for, whose place among those under way nobody else gets meanwhile.
 DEFAULT_CALL_TIMEOUT: Final = 5.0
@@ -101,6 +119,8 @@ DEFAULT_CALL_RESPONSE_BYTES: Final = MIB
 MAX_GRPC_CALL_BYTES: Final = 4 * MIB
 #: Messages of one gRPC stream that its upstream has not taken yet.
 MAX_GRPC_QUEUED_BYTES: Final = 16 * MIB
+#: Those of all streams of one plugin.
+MAX_GRPC_QUEUED_TOTAL: Final = 64 * MIB
 #: Messages of a connection that a plugin pauses; one without content takes room too.
 MAX_GATHERED_MESSAGES: Final = 10_000
 #: Ticks more often than this would leave the event loop no time for requests.
@@ -123,10 +143,18 @@ MAX_INSTANCE_WAITERS: Final = 1_000
 MAX_INSTANCE_WAIT: Final = 5.0
 #: How long an instance beyond `min` is kept that nobody uses: the next rush may come at once.
 INSTANCE_IDLE: Final = 60.0
+#: Whatever fails of a plugin is replaced at once while it has served anybody within so many
+#: seconds. A start takes milliseconds of the processor; a plugin that is missed, everything.
+USEFUL_FOR: Final = 60.0
+#: Losses in a row that are made good at once of a plugin that has served nobody for so long: the
+#: next request may be a good one.
+SPARE_RESTARTS: Final = 10
 #: Seconds between two starts of what fails again and again: at first, and at most (Envoy's
 #: `reload_config` begins with as many).
 FIRST_RESTART: Final = 1.0
 LAST_RESTART: Final = 60.0
+#: How often it is said how many requests a plugin was missing in, as long as it is.
+REMIND_EVERY: Final = 60.0
 #: An instance that has lived for so long was of use, whoever it served.
 SOUND_AFTER: Final = 10.0
 #: So many failed starts in a row take some minutes; there is no reason to hope any more.
@@ -142,12 +170,18 @@ MAX_METRICS_PER_PLUGIN: Final = 1_000
 MAX_METRIC_NAME_BYTES: Final = 512
 #: What a stream's plugins may hand to each other through `proxy_set_property`.
 MAX_STREAM_PROPERTIES_BYTES: Final = MIB
-#: All of them are looked at when one is set.
 MAX_STREAM_PROPERTIES: Final = 1_000
+#: Each segment of a path, and each value, is an object: what that takes beside its bytes.
+PROPERTY_OVERHEAD: Final = 64
 #: Queues and the messages waiting in each; a message without content takes room too.
 MAX_QUEUES: Final = 1_000
 MAX_QUEUE_BYTES: Final = 16 * MIB
 QUEUE_MESSAGE_OVERHEAD: Final = 64
+#: What all of them hold, names too: as much as shared data.
+MAX_QUEUES_BYTES: Final = 64 * MIB
+#: Callbacks on their way that say that a message has come: each is a task of the event loop, and
+#: all of them run in one of its turns. Of further messages is told when these have run, one by one.
+MAX_QUEUE_CALLBACKS: Final = 250
 
 # What the host reads before it knows what it reads.
 

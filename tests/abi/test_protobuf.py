@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
+from wasm_middleware import limits
+from wasm_middleware.abi import protobuf
 from wasm_middleware.abi.protobuf import Message, ProtobufError, decode, encode
 
 FIELD_NUMBERS = st.integers(1, (1 << 29) - 1)
@@ -68,6 +70,33 @@ def test_a_negative_number_is_the_unsigned_one_of_its_bits() -> None:
 def test_what_is_no_message(data: bytes, reason: str) -> None:
     with pytest.raises(ProtobufError, match=reason):
         decode(data)
+
+
+def test_fields_have_a_cap() -> None:
+    field = b"\x08\x01"
+    most = limits.MAX_PROTOBUF_FIELDS
+
+    assert decode(field * most).number(1) == 1
+
+    # However often a field is there: reading it is what takes time.
+    with pytest.raises(ProtobufError, match=f"more than {most} fields"):
+        decode(field * (most + 1))
+
+
+def test_a_message_of_millions_of_fields_is_given_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    varint = protobuf._varint
+
+    def counting(data: bytes, position: int) -> tuple[int, int]:
+        read.append(position)
+        return varint(data, position)
+
+    monkeypatch.setattr(protobuf, "_varint", counting)
+
+    with pytest.raises(ProtobufError):
+        decode(b"\x08\x08" * 1_000_000)
+
+    assert len(read) == 2 * limits.MAX_PROTOBUF_FIELDS
 
 
 def test_text_is_utf8() -> None:

@@ -8,7 +8,7 @@ import logging
 import anyio
 import pytest
 
-from wasm_middleware import WasmPluginMiddleware, deferred
+from wasm_middleware import WasmPluginMiddleware, deferred, limits
 from wasm_middleware.runtime.registry import REGISTRY, functions_key
 
 from .guests import CONTINUE, PAUSE, REQUEST_HEADERS, Guest, imports
@@ -140,6 +140,22 @@ async def test_an_asynchronous_failure_lets_the_plugin_go_on(workshop, caplog):
     assert app.header(b"x-result") == [b""]
     assert "gave no result: it failed" in caplog.text
     assert "ConnectionError: refused" in caplog.text
+
+
+async def test_a_function_that_takes_too_long_lets_the_plugin_go_on(workshop, caplog, monkeypatch):
+    async def lookup(_arguments):
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(limits, "MAX_DEFERRED_TIME", 0.01)
+    workshop.add(Waiter)
+    app = Spy()
+    functions = {"lookup": deferred(lookup)}
+
+    with anyio.fail_after(5):
+        await Server(asking(b"lookup")).run(workshop.wrap(app, foreign_functions=functions))
+
+    assert app.header(b"x-result") == [b""]
+    assert "'lookup' gave no result: it took longer than 10ms" in caplog.text
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -95,6 +96,82 @@ async def test_the_second_plugin_of_a_chain_waits_side_by_side_too(workshop):
     assert await statuses(app, 40) == [200] * 40
     assert first.made > 10
     assert second.made > 10
+
+
+class Late(Asks):
+    """Waits in a later call, when each context has its instance already."""
+
+    request_headers = Guest.request_headers
+
+    async def response_headers(self, end):
+        await anyio.sleep(ROUND_TRIP)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_contexts_that_wait_for_their_instance_are_spread_from_then_on(workshop):
+    made = workshop.add(Late, instances={"max": 10})
+    app = await workshop.load(workshop.wrap(respond(b"hi")))
+    assert await statuses(app, 30) == [200] * 30
+    assert made.made == 10
+    # Each instance has one of ten now.
+    waiting = []
+
+    async def wait(self, end):
+        waiting.append(self)
+        await anyio.sleep(ROUND_TRIP)
+
+    made.response_headers = wait
+    assert await statuses(app, 10) == [200] * 10
+    assert len(set(map(id, waiting))) == 10
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("fail_closed", 503), ("fail_open", 200)])
+@pytest.mark.parametrize("settings", [{}, {"request_timeout": "20ms"}], ids=["", "limited"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_who_waits_too_long_for_its_instance_gets_the_failure_policy_alone(
+    workshop, monkeypatch, caplog, policy, expected, settings
+):
+    """It has a context there, and can't go elsewhere; the instance lives on."""
+
+    class Holds(Held):
+        request_headers = Guest.request_headers
+
+        async def response_headers(self, end):
+            await type(self).go.wait()
+
+    if not settings:
+        monkeypatch.setattr(limits, "MAX_INSTANCE_WAIT", 0.02)
+
+    made = workshop.add(Holds, instances={"max": 1}, failure_policy=policy, **settings)
+    made.go, all_there, there = anyio.Event(), anyio.Event(), []
+
+    async def app(scope, receive, send):
+        there.append(scope)
+
+        if len(there) == 3:
+            all_there.set()
+
+        await all_there.wait()
+        await respond(b"hi")(scope, receive, send)
+
+    outer = await workshop.load(workshop.wrap(app))
+    found = []
+
+    async def request():
+        found.extend(await statuses(outer, 1))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(request)
+
+        with anyio.fail_after(5):
+            while caplog.text.count("its instance was busy with others for 0.02 s") < 2:
+                await anyio.sleep(0.001)
+
+        made.go.set()
+
+    assert sorted(found) == sorted([200, expected, expected])
+    assert made.made == 1
 
 
 @pytest.mark.parametrize(("policy", "expected"), [("fail_closed", 503), ("fail_open", 200)])
@@ -379,3 +456,57 @@ async def test_requests_pass_by_one_whose_guest_spins(workshop, caplog):
     assert order == [*((f"/{number}", 200) for number in range(5)), ("/spin", 503)]
     assert caplog.text.count("longer than its timeout of 300 ms") == 1
     assert await statuses(app, 5) == [200] * 5
+
+
+def test_an_event_loop_that_is_closed_over_a_call_takes_its_instance_along(workshop):
+    """As with test clients, and where a program stops in the midst of things."""
+    made = workshop.add(Held, instances={"max": 1})
+    app = workshop.wrap(respond(b"hi"))
+
+    async def begin():
+        made.go = anyio.Event()
+        request = asyncio.create_task(statuses(app, 1))
+
+        while not workshop.phases("held").count("request_headers"):
+            await asyncio.sleep(0)
+
+        return request
+
+    async def again():
+        made.go = anyio.Event()
+        made.go.set()
+        return await statuses(app, 1)
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)
+    request = loop.run_until_complete(begin())
+    loop.close()
+    assert asyncio.run(again()) == [200]
+    assert made.made == 2
+    # Nobody is told that it never ended.
+    request._log_destroy_pending = False
+
+
+def test_threads_have_instances_of_their_own(workshop):
+    """Each has an event loop, and a call belongs to one."""
+    made = workshop.add(Asks)
+    apps = [workshop.wrap(respond(b"hi")) for _ in range(2)]
+    found = []
+
+    def serve(app):
+        async def requests():
+            outer = await workshop.load(app)
+            found.extend(await statuses(outer, 5))
+
+        asyncio.run(requests())
+
+    threads = [threading.Thread(target=serve, args=(app,)) for app in apps]
+
+    for thread in threads:
+        thread.start()
+
+    for thread in threads:
+        thread.join(10)
+
+    assert found == [200] * 10
+    assert made.made >= 2

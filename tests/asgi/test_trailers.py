@@ -146,6 +146,36 @@ async def test_a_plugin_adds_trailers_while_the_start_is_held_back(workshop):
     assert trailers_of(server) == [(b"x-mine", b"1")]
 
 
+@pytest.mark.parametrize("given", [False, True])
+async def test_what_frames_the_message_is_no_trailer(workshop, caplog, given):
+    class Framing(BodyGuest):
+        def response_body(self, size, end):
+            if end:
+                self.frame()
+
+            return CONTINUE
+
+        def proxy_on_response_trailers(self, context, count):
+            self.enter(context, "trailers")
+            self.frame()
+            return CONTINUE
+
+        def frame(self):
+            self.add(b"Transfer-Encoding", b"chunked", TRAILERS)
+            self.add(b"x-mine", b"1", TRAILERS)
+            self.add(b"content-length", b"999", TRAILERS)
+
+    workshop.add(Framing)
+    app = with_trailers(b"whole") if given else respond(b"whole", length=True)
+    server = await serve(workshop, app)
+
+    assert server.body == b"whole"
+    assert trailers_of(server) == [*(GIVEN if given else []), (b"x-mine", b"1")]
+    [warning] = [record for record in caplog.records if "trailer" in record.message]
+    assert warning.levelname == "WARNING"
+    assert "content-length, transfer-encoding" in warning.message
+
+
 @pytest.mark.parametrize("extensions", [{}, None])
 async def test_none_are_added_where_the_server_can_send_none(workshop, caplog, extensions):
     workshop.add(Adding)

@@ -10,6 +10,7 @@ import pytest
 import wasmtime
 
 from wasm_middleware import ConfigError, deferred
+from wasm_middleware.engines.wasmtime import sliced
 from wasm_middleware.runtime import services
 
 from .harness import Server, http_scope, respond
@@ -101,6 +102,27 @@ async def test_one_that_never_answers_ends_with_the_request_timeout(workshop, ca
 
     assert server.status == 503
     assert "its request_timeout" in caplog.text
+    assert cancelled.is_set()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_that_never_answers_ends_after_a_while_without_one(workshop, caplog, monkeypatch):
+    monkeypatch.setattr(sliced, "MAX_HOST_WAIT", 0.03)
+    cancelled = anyio.Event()
+
+    async def name(_arguments: bytes) -> bytes:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    add(workshop, FOREIGN % 4, timeout="none")
+
+    with anyio.fail_after(5):
+        server = await ask(wrap(workshop, foreign_functions={"name": name}))
+
+    assert server.status == 503
+    assert "its host calls had no results for 0.03 s in all" in caplog.text
     assert cancelled.is_set()
 
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from bench import apps, stalls, store, tail
+from bench.__main__ import Verdict, callouts_table, in_process_table, served_table
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,7 @@ def test_the_server_s_application_spins_where_it_is_asked_to(scheduling):
     async def statuses():
         async with stalls.started(app):
             spin = (b"x-spin", b"1")
-            return await status("/", spin), await status("/spin/1"), await status("/spin/1", spin)
+            return await status("/", spin), await status("/spin"), await status("/spin", spin)
 
     app = tail.APPS[scheduling]()
 
@@ -88,3 +89,21 @@ def test_the_server_s_application_spins_where_it_is_asked_to(scheduling):
 def test_each_row_says_how_its_calls_run():
     assert set(apps.SCHEDULING) <= set(apps.IN_PROCESS)
     assert set(apps.SERVED) <= set(apps.IN_PROCESS)
+
+
+def test_the_last_line_counts_each_target_once():
+    verdict = Verdict()
+    costs = dict.fromkeys(apps.IN_PROCESS, 50.0) | {apps.BASELINE: 10.0, apps.YARDSTICK: 210.0}
+    in_process_table(costs, verdict)
+    assert str(verdict) == f"{len(apps.TARGETS)} targets kept, 0 missed"
+
+    rates = dict.fromkeys(apps.SERVED, 1e6 / 400) | {apps.BASELINE: 1e5, apps.YARDSTICK: 5e3}
+    served_table(rates, verdict)
+    callouts_table({"a plugin": 99.0}, verdict)
+    served = [name for name in apps.SERVED if name in apps.TARGETS]
+    missed = [f"{name} over uvicorn" for name in served]
+    assert served
+    assert str(verdict) == (
+        f"{len(apps.TARGETS)} targets kept, {len(served) + 1} missed: "
+        f"{'; '.join(missed)}; an upstream that is asked by a plugin"
+    )

@@ -30,6 +30,11 @@ MODULES = {
         "",
         '(func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 0))',
     ),
+    "spinning": (
+        "",
+        """(func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (loop $again (br $again)) (i32.const 1))""",
+    ),
     "unknown-import": ('(import "env" "proxy_from_the_future" (func (param i32)))', ""),
     "wrong-type": ('(import "env" "proxy_log" (func (param i64) (result i32)))', ""),
 }

@@ -9,6 +9,8 @@ import pytest
 import trustme
 
 from tests.cli.conftest import ROOT, Run
+from wasm_middleware import limits
+from wasm_middleware.runtime.engines import make_engine
 
 FIVE_MISTAKES = """\
 plugins:
@@ -90,6 +92,18 @@ def test_a_plugin_that_would_not_start_is_a_finding_though_it_is_fail_open(check
     assert "plugin 'refusing': on_configure answered false" in result.stderr
 
 
+def test_a_start_that_takes_too_long_is_told_by_the_time_that_it_has(
+    check: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "START_TIMEOUT", 0.1)
+    result = check("plugins: [{name: spinning, path: spinning.wasm, timeout: 20ms}]\n")
+    assert result.exit_code == 1
+    assert (
+        "it failed in on_configure while it started: it ran for longer than the 0.1 s that a start"
+        " has" in result.stderr
+    )
+
+
 def test_an_import_with_a_wrong_type_is_a_finding(check: Run) -> None:
     result = check("plugins: [{name: wrong, path: wrong-type.wasm}]\n")
     assert result.exit_code == 1
@@ -117,6 +131,44 @@ def test_a_phase_that_can_never_run_is_warned_of(check: Run) -> None:
     assert result.stderr == (
         "warning: plugins.yaml:2:40: plugins.0.phase: p is never called in on_log "
         "(its module exports no proxy_on_log)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "warning"),
+    [
+        ("timeout: none", "p has no limit of time: a call of it may never end (give it a timeout"),
+        ("timeout: none, request_timeout: 1s", ""),
+        ("request_timeout: 50ms", ""),
+        (
+            "request_timeout: 20ms",
+            "p may take 20ms in all calls of a request, less than its timeout of 50ms for each",
+        ),
+    ],
+)
+def test_limits_of_time_that_are_missing_or_never_count_are_warned_of(
+    check: Run, keys: str, warning: str
+) -> None:
+    result = check(f"plugins:\n  - {{name: p, path: plain.wasm, {keys}}}\n")
+    assert result.exit_code == 0
+    key = keys.split(":")[0]
+    assert result.stderr.startswith(
+        f"warning: plugins.yaml:2:{35 + len(key)}: plugins.0.{key}: {warning}" if warning else ""
+    )
+    assert bool(result.stderr) == bool(warning)
+
+
+@pytest.mark.parametrize("keys", ["", "scheduling: inline\n"])
+def test_the_engine_runs_calls_as_a_server_would(check: Run, keys: str) -> None:
+    wanted = "inline" if keys else "sliced"
+    engine = make_engine("wasmtime", wanted)
+    described, possible = engine.description, engine.suspends
+    engine.close()
+    result = check(f"{keys}plugins: [{{name: plain, path: plain.wasm}}]\n")
+    assert result.stdout.splitlines()[0] == f"engine: {described}"
+    assert described.endswith("sliced" if possible else "inline")
+    assert ("calls into plugins are not sliced" in result.stderr) == (
+        wanted == "sliced" and not possible
     )
 
 

@@ -66,6 +66,24 @@ def test_what_no_plugin_covers_is_listed(folder: Path, check: Run) -> None:
     assert "GET,HEAD /open" in report["uncovered"]
 
 
+def test_an_endpoint_whose_paths_have_several_chains_shows_them_all(
+    folder: Path, check: Run
+) -> None:
+    write(folder, 'app.router.routes.append(Route("/{rest:path}", page))')
+    result = check(FILE, "--app", "service:app")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "GET,HEAD /{rest:path} page no plugin, or redact" in lines
+    nowhere, somewhere = result.stdout.split("no plugin runs on\n")[1].split(
+        "no plugin runs on some paths of\n"
+    )
+    assert "/{rest:path}" not in nowhere
+    assert somewhere.splitlines()[0] == "  GET,HEAD  /{rest:path}"
+    report = json.loads(check(FILE, "--app", "service:app", "--format", "json").stdout)
+    assert report["partly_uncovered"] == ["GET,HEAD /{rest:path}"]
+    assert not any("rest" in line for line in report["uncovered"])
+    assert report["endpoints"][-1]["other_chains"] == [["redact"]]
+
+
 def test_a_marker_that_names_no_plugin_is_a_finding(folder: Path, check: Run) -> None:
     write(folder, 'wasm_plugins("redcat")(page)')
     result = check(FILE, "--app", "service:app")

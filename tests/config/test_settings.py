@@ -127,6 +127,36 @@ def test_what_is_left_out_has_the_documented_default(load: Load) -> None:
     assert (plugin.root_id, plugin.vm_id, plugin.vm_config) == ("", "", b"")
 
 
+@pytest.mark.parametrize(
+    ("written", "least", "most"),
+    [
+        ("{min: 3}", 3, 8),
+        ("{min: 9}", 9, 9),
+        ("{max: 1000}", 1, 1000),
+        ("{min: 64, max: 64}", 64, 64),
+    ],
+)
+def test_a_least_above_the_default_most_is_the_most(
+    load: Load, written: str, least: int, most: int
+) -> None:
+    [plugin] = load(f"plugins: [{{name: a, path: a.wasm, instances: {written}}}]").plugins
+
+    assert (plugin.instances.min, plugin.instances.most) == (least, most)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("{min: 65}", "65 is out of bounds, expected 1 to 64"),
+        ("{max: 1001}", "1001 is out of bounds, expected 1 to 1000"),
+        ("{min: 3, max: 2}", "2 is less than min, which is 3"),
+    ],
+)
+def test_the_number_of_instances_has_bounds(load: Load, written: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(f"plugins: [{{name: a, path: a.wasm, instances: {written}}}]")
+
+
 def test_routes_are_read_in_order(load: Load) -> None:
     private, home = load(EVERY_FIELD).routes or ()
 

@@ -93,6 +93,19 @@ def test_a_number_without_a_unit_is_answered_with_what_to_write() -> None:
     assert raised.value.problems[0].hint == "write 50ms; the units are us, ms, s, m, h"
 
 
+@pytest.mark.parametrize("value", [0, 0.0, "0", "0ms", "25h", None, False])
+def test_where_there_may_be_no_limit_the_word_for_it_is_named(value: object) -> None:
+    with pytest.raises(Mistake) as raised:
+        parse_duration(value, none=True)
+
+    assert raised.value.problems[0].hint == "write none for no limit"
+
+    with pytest.raises(Mistake) as raised:
+        parse_duration(value)
+
+    assert "none" not in raised.value.problems[0].hint
+
+
 @given(st.integers(1, 4 * GIB))
 def test_a_formatted_size_is_read_back(size: int) -> None:
     assert parse_size(format_size(size), least=1, most=4 * GIB) == size

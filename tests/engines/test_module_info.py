@@ -290,3 +290,24 @@ def test_more_imports_or_exports_than_any_plugin_has_are_refused(
 
     with pytest.raises(ModuleFormatError, match=f"it has more than 1,000 {made.__name__}"):
         read_module_info(made(most + 1))
+
+
+def test_the_start_function_has_a_type() -> None:
+    begins = EMPTY + bytes([1, 5, 1, 0x60, 1, 0x7E, 0, 3, 2, 1, 0])
+
+    assert read_module_info(begins).start is None
+    assert read_module_info(begins + bytes([8, 1, 0])).start == "I>"
+
+    with pytest.raises(ModuleFormatError, match="more than one start section"):
+        read_module_info(begins + bytes([8, 1, 0, 8, 1, 0]))
+
+    with pytest.raises(ModuleFormatError, match="damaged"):
+        read_module_info(begins + bytes([8, 1, 1]))
+
+
+@pytest.mark.parametrize("section", [bytes([8, 2, 0, 0]), bytes([7, 2, 0, 0])])
+def test_a_section_with_more_in_it_than_it_says_is_refused(section: bytes) -> None:
+    begins = EMPTY + bytes([1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0])
+
+    with pytest.raises(ModuleFormatError, match="longer than what is in it"):
+        read_module_info(begins + section)

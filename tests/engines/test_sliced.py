@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import signal
 import sys
+import threading
 import time
 import weakref
 from collections import OrderedDict
@@ -15,13 +17,21 @@ import pytest
 import wasmtime
 
 from wasm_middleware.engines.protocol import InstanceLimits
-from wasm_middleware.engines.wasmtime import WasmtimeEngine
+from wasm_middleware.engines.wasmtime import WasmtimeEngine, sliced
 from wasm_middleware.engines.wasmtime.instance import WasmtimeInstance
 from wasm_middleware.engines.wasmtime.public import PublicBinding
 from wasm_middleware.engines.wasmtime.selftest import why_not_sliced
 from wasm_middleware.engines.wasmtime.sliced import Waiting
 from wasm_middleware.engines.wasmtime.slices import Slices
-from wasm_middleware.errors import GuestTimeout, GuestTrap, HostBug, HostWait, MemoryFault
+from wasm_middleware.errors import (
+    AbiViolation,
+    GuestError,
+    GuestTimeout,
+    GuestTrap,
+    HostBug,
+    HostWait,
+    MemoryFault,
+)
 from wasm_middleware.proxy_wasm.ports import HostFunction
 
 pytestmark = [
@@ -34,7 +44,7 @@ GUEST = """(module
   (memory (export "memory") 1)
   (func (export "nop") (param i32) (result i32) (local.get 0))
   (func (export "spin") (loop $l (br $l)))
-  (func (export "count") (param i32) (result i32) (local i32)
+  (func $count (export "count") (param i32) (result i32) (local i32)
     (loop $l
       (local.set 1 (i32.add (local.get 1) (i32.const 1)))
       (br_if $l (i32.lt_u (local.get 1) (local.get 0))))
@@ -42,6 +52,12 @@ GUEST = """(module
   (func (export "twice") (param i32) (result i32)
     (i32.add (call $host (local.get 0)) (call $host (i32.const 1000))))
   (func (export "call") (param i32) (result i32) (call $host (local.get 0)))
+  (func (export "allocate_and_spin") (drop (call $host (i32.const 0))) (loop $l (br $l)))
+  (func (export "ask_for_ever") (loop $l (drop (call $host (i32.const 0))) (br $l)))
+  (func (export "ask_and_count") (param i32) (result i32)
+    (drop (call $host (i32.const 0))) (call $count (local.get 0)))
+  (func (export "count_and_ask") (param i32) (result i32)
+    (call $host (call $count (local.get 0))))
   (func $deep (export "deep") (param i32) (result i32)
     (if (result i32) (i32.eqz (local.get 0))
       (then (call $host (i32.const 0)))
@@ -153,13 +169,21 @@ async def later(answer: Answer, value: int) -> Callable[[], int]:
     return lambda: answer(value)
 
 
+def waits_for(
+    outcome: Callable[[], Outcome],
+    given_up: Callable[[GuestError], int] = lambda _: 0,
+    forget: Callable[[], None] = lambda: None,
+) -> HostWait:
+    return HostWait(outcome, given_up, forget)
+
+
 async def test_a_host_call_that_waits_is_called_on_when_it_has_its_result(engine):
     """Twice in one call; and it may call the allocator then."""
     calls = []
 
     def answer(value: int) -> int:
         calls.append(value)
-        raise HostWait(later(lambda value: value + allocate(0), value))
+        raise waits_for(lambda: later(lambda value: value + allocate(0), value))
 
     guest = Guest(engine, answer, waits=True)
     allocate = guest.instance.inner_function("allocate")
@@ -177,7 +201,7 @@ async def test_while_it_waits_others_run_and_nobody_spins(engine):
         return lambda: 5
 
     def answer(_value: int) -> int:
-        raise HostWait(wait())
+        raise waits_for(wait)
 
     guest, other = Guest(engine, answer, waits=True, timeout=0.01), Guest(engine)
     waiting = asyncio.ensure_future(guest.call("call", 1))
@@ -202,7 +226,7 @@ async def test_while_it_waits_the_host_is_not_asked_again_and_again(engine, monk
     monkeypatch.setattr(Waiting, "call", counted)
 
     def answer(value: int) -> int:
-        raise HostWait(later(lambda value: value, value))
+        raise waits_for(lambda: later(lambda value: value, value))
 
     assert await Guest(engine, answer, waits=True).call("call", 6) == 6
     assert asked == 2
@@ -220,7 +244,7 @@ async def test_what_fails_while_it_is_waited_for_leaves_the_guest_call(engine):
         raise ZeroDivisionError("the store is broken")
 
     def answer(_value: int) -> int:
-        raise HostWait(fail())
+        raise waits_for(fail)
 
     guest = Guest(engine, answer, waits=True)
 
@@ -230,12 +254,186 @@ async def test_what_fails_while_it_is_waited_for_leaves_the_guest_call(engine):
     assert guest.instance.poisoned
 
 
+async def never() -> Callable[[], int]:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+class Given:
+    """Host calls that wait; what they are told when they are given up."""
+
+    def __init__(self, outcome: Callable[[], Outcome]) -> None:
+        self.outcome = outcome
+        self.errors: list[GuestError] = []
+        self.begun = self.forgotten = 0
+
+    def answer(self, _value: int) -> int:
+        raise waits_for(self._begin, self._given_up, self._forget)
+
+    def _begin(self) -> Outcome:
+        self.begun += 1
+        return self.outcome()
+
+    def _given_up(self, error: GuestError) -> int:
+        self.errors.append(error)
+        return 40 + len(self.errors)
+
+    def _forget(self) -> None:
+        self.forgotten += 1
+
+
+async def test_a_wait_beyond_its_request_costs_the_request_alone(engine):
+    """The next one in the same call is given up at once; the next call may wait again."""
+    given = Given(never)
+    guest = Guest(engine, given.answer, waits=True)
+    guest.instance.limit_call(0.02)
+
+    assert await guest.call("twice", 1) == 41 + 42
+    assert [type(error) for error in given.errors] == [GuestTimeout] * 2
+    assert "longer than the 20 ms left of its request_timeout" in str(given.errors[0])
+    assert (given.begun, given.forgotten) == (1, 1)
+    assert not guest.instance.poisoned
+
+    given.outcome = lambda: later(lambda value: value, 5)
+    assert await guest.call("twice", 1) == 10
+
+
+async def test_where_no_time_is_left_no_wait_begins(engine):
+    given = Given(never)
+    guest = Guest(engine, given.answer, waits=True)
+    guest.instance.limit_call(0.0)
+
+    assert await guest.call("call", 1) == 41
+    assert (given.begun, given.forgotten) == (0, 1)
+
+
+async def test_time_passed_in_a_host_call_is_the_requests_too(engine):
+    """One that keeps the thread, before the guest was left for the first time."""
+    given = Given(never)
+
+    def answer(value: int) -> int:
+        # Nobody waits for it: it is what happens.
+        time.sleep(0.03)
+        return given.answer(value)
+
+    guest = Guest(engine, answer, waits=True)
+    guest.instance.limit_call(0.02)
+
+    assert await guest.call("call", 1) == 41
+    assert given.begun == 0
+
+
+async def test_all_waits_of_a_call_have_an_end_together(engine, monkeypatch):
+    """However short each is: a loop of them would keep its request for ever."""
+    monkeypatch.setattr(sliced, "MAX_HOST_WAIT", 0.05)
+    given = Given(lambda: later(lambda value: value, 0))
+    guest = Guest(engine, given.answer, waits=True, timeout=0.1)
+    started = time.perf_counter()
+
+    with pytest.raises(GuestTimeout, match="its timeout of 100 ms"):
+        await guest.call("ask_for_ever")
+
+    assert 1 < given.begun <= 51
+    assert "no results for 0.05 s in all" in str(given.errors[0])
+    assert time.perf_counter() - started < 5
+
+
+async def test_a_guest_whose_wait_was_given_up_has_time_to_end(engine):
+    """Its request is over, but not its `timeout`."""
+    guest = Guest(engine, Given(never).answer, waits=True)
+    guest.instance.limit_call(0.01)
+
+    assert await guest.call("ask_and_count", 10_000_000) == 10_000_000
+    assert not guest.instance.poisoned
+
+
+async def test_one_that_computes_beyond_its_request_is_ended(engine):
+    guest = Guest(engine, Given(never).answer, waits=True)
+    guest.instance.limit_call(0.01)
+
+    with pytest.raises(GuestTimeout, match="request_timeout"):
+        await guest.call("spin")
+
+    assert guest.instance.poisoned
+
+
+async def test_an_allocator_can_not_wait(engine):
+    """It is called by Python, and could not be left. Its host call fails, and nothing else."""
+    given = Given(never)
+    answers = []
+
+    def answer(value: int) -> int:
+        if value == 1:
+            raise waits_for(lambda: later(lambda _: inner(2), 0))
+
+        return given.answer(value)
+
+    guest = Guest(engine, answer, waits=True)
+    inner = guest.instance.inner_function("call")
+    assert inner is not None
+    answers.append(await guest.call("call", 1))
+
+    assert answers == [41]
+    assert [type(error) for error in given.errors] == [AbiViolation]
+    assert (given.begun, given.forgotten) == (0, 1)
+    assert not guest.instance.poisoned
+
+
+async def test_what_never_began_is_forgotten_with_its_call(engine):
+    """The guest has used up its time when it comes to wait."""
+    given = Given(never)
+    guest = Guest(engine, given.answer, waits=True, timeout=0.005)
+
+    with pytest.raises(GuestTimeout):
+        await guest.call("count_and_ask", 30_000_000)
+
+    assert given.begun == 0
+
+
+async def test_an_instance_that_is_closed_while_it_waits(engine):
+    """The caller learns of it at once, and what it waits for ends."""
+    inside = asyncio.Event()
+    ended = []
+
+    async def wait() -> Callable[[], int]:
+        try:
+            inside.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+        finally:
+            ended.append(1)
+            # It takes its time: nobody waits for that.
+            await asyncio.sleep(30)
+
+    guest = Guest(engine, Given(wait).answer, waits=True)
+    call = asyncio.ensure_future(guest.call("call", 1))
+    await inside.wait()
+    guest.instance.close()
+
+    with pytest.raises(GuestTrap, match="closed while it was called"):
+        await asyncio.wait_for(call, 5)
+
+    assert ended == [1]
+
+
+def test_an_instance_may_be_closed_when_the_loop_that_it_waited_in_has_ended(engine):
+    guest = Guest(engine, Given(never).answer, waits=True)
+    loop = asyncio.new_event_loop()
+    call = loop.create_task(guest.call("call", 1))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    waiting = guest.instance._waiting
+    loop.close()
+    guest.instance.close()
+    # Nobody will: Python complains of what is dropped while it waits.
+    call._log_destroy_pending = waiting._log_destroy_pending = False
+
+
 async def test_a_bad_pointer_found_after_the_wait_is_answered_as_ever(engine):
     def fault(_value: int) -> int:
         raise MemoryFault("a pointer")
 
     def answer(value: int) -> int:
-        raise HostWait(later(fault, value))
+        raise waits_for(lambda: later(fault, value))
 
     assert await Guest(engine, answer, waits=True).call("call", 1) == 0xFFFF_FFFF
 
@@ -306,6 +504,54 @@ async def test_endless_recursion_in_a_host_call_ends_as_it_does_elsewhere(engine
         return 5
 
     assert await Guest(engine, answer).call("deep", 4_000) == 4_005
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no thread can be interrupted")
+@pytest.mark.parametrize("name", ["spin", "allocate_and_spin"])
+def test_an_interrupt_is_not_lost_while_a_guest_computes(engine, name):
+    """As Ctrl-C is where nobody but Python handles it. Each time: it may come anywhere."""
+    main = threading.main_thread()
+    allocated = threading.Event()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def answer(value: int) -> int:
+        allocate(value)
+        allocated.set()
+        return 0
+
+    def send(milliseconds: int) -> None:
+        def computes() -> bool:
+            if name == "spin":
+                return bool(engine._clock.running)
+
+            # Right after its host call, the callback may be asked once.
+            return allocated.is_set() and guest.instance._fiber._yields_alone
+
+        while not computes():
+            time.sleep(0.0005)
+
+        time.sleep(milliseconds / 1e3)
+        signal.pthread_kill(main.ident, signal.SIGUSR1)
+
+    handler = signal.signal(signal.SIGUSR1, interrupt)
+
+    try:
+        for milliseconds in range(10):
+            allocated.clear()
+            guest = Guest(engine, answer, timeout=5.0)
+            allocate = guest.instance.inner_function("allocate")
+            assert allocate is not None
+            sender = threading.Thread(target=send, args=(milliseconds,))
+            sender.start()
+
+            with pytest.raises(KeyboardInterrupt):
+                asyncio.run(guest.call(name))
+
+            sender.join()
+    finally:
+        signal.signal(signal.SIGUSR1, handler)
 
 
 async def test_a_cancelled_call_costs_the_instance_alone(engine):

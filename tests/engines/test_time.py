@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 import wasmtime
@@ -117,7 +123,7 @@ def test_the_clock_rests_when_nothing_is_called_and_wakes_for_the_next_call(
 ) -> None:
     monkeypatch.setattr(epoch, "_LOOK", 0.001)
     ticker = FakeTicker()
-    clock = epoch.EpochClock(ticker)
+    clock = epoch.EpochClock(lambda: ticker)
     assert clock.parked
 
     for _ in range(2):
@@ -129,7 +135,7 @@ def test_the_clock_rests_when_nothing_is_called_and_wakes_for_the_next_call(
 
 
 def test_a_closed_clock_can_not_be_woken() -> None:
-    clock = epoch.EpochClock(FakeTicker())
+    clock = epoch.EpochClock(FakeTicker)
     call(clock)
     clock.close()
     clock.close()
@@ -165,6 +171,133 @@ def test_without_timers_a_guest_is_stopped_as_well(
         enter(instance)
 
     engine.close()
+
+
+@pytest.mark.timeout(30, method="thread")
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no timer that could fail")
+def test_a_timer_that_fails_has_a_thread_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is there no more does: it says so when it is set."""
+    engine = WasmtimeEngine(RawBinding())
+    instance = make(engine, SPIN, timeout=0.05)
+    start = epoch.PosixTicker.start
+
+    def deleted(ticker: epoch.PosixTicker) -> None:
+        ticker._timer.value = (1 << 31) - 1
+        start(ticker)
+
+    monkeypatch.setattr(epoch.PosixTicker, "start", deleted)
+
+    with pytest.raises(GuestTimeout):
+        enter(instance)
+
+    engine.close()
+
+
+def test_where_nothing_ticks_no_guest_is_entered() -> None:
+    def none() -> epoch.Ticker:
+        raise OSError("no more timers")
+
+    clock = epoch.EpochClock(none)
+
+    with pytest.raises(HostBug, match="nothing ticks"):
+        clock.wake()
+
+    assert clock.parked
+
+
+FORKS = """
+import asyncio, os, sys, time, warnings
+import wasmtime
+from wasm_middleware.engines.protocol import InstanceLimits
+from wasm_middleware.engines.wasmtime import WasmtimeEngine, epoch
+from wasm_middleware.errors import GuestTimeout
+from wasm_middleware.proxy_wasm.ports import HostFunction
+
+# That there are threads is what this is about.
+warnings.simplefilter("ignore", DeprecationWarning)
+epoch._LOOK = 0.01
+engine = WasmtimeEngine(sliced=sys.argv[1] == "sliced")
+parents = []
+
+def fork():
+    child = os.fork()
+
+    if child:
+        _, status = os.waitpid(child, 0)
+        assert not status
+        parents.append(child)
+
+    return 0
+
+text = '''(module (import "a" "fork" (func $fork (result i32)))
+  (func (export "spin") (loop $l (br $l)))
+  (func (export "fork") (drop (call $fork)) (loop $l (br $l))))'''
+module = engine.compile(bytes(wasmtime.wat2wasm(text)))
+
+def spin(name):
+    instance = module.instantiate(lambda *_: HostFunction(fork, 0), InstanceLimits(1 << 20, 100))
+    instance.set_timeout(0.05)
+
+    async def call():
+        await instance.function(name)()
+
+    try:
+        asyncio.run(call())
+    except GuestTimeout:
+        return
+
+    raise SystemExit("it was not stopped")
+
+for when in sys.argv[2:]:
+    if when == "used":
+        spin("spin")
+
+    if when == "parked":
+        while not engine._clock.parked:
+            time.sleep(0.001)
+
+    if when == "within":
+        spin("fork")
+    elif when == "fork":
+        fork()
+
+    if parents:
+        break
+
+engine.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.parametrize(
+    ("scheduling", "story"),
+    [
+        ("sliced", "fork used"),
+        ("sliced", "used fork used fork used"),
+        ("sliced", "used parked fork used parked used"),
+        ("inline", "used fork used"),
+        # An event loop does not outlive a fork; without one a call goes on.
+        ("inline", "used within used"),
+    ],
+)
+def test_a_guest_is_stopped_in_a_process_that_was_forked(
+    tmp_path: Path, scheduling: str, story: str
+) -> None:
+    """And in one forked by that; whether the clock rests, ticks, or is in use by a guest."""
+    program = tmp_path / "forks.py"
+    program.write_text(FORKS)
+    # What is not stopped is killed with all that it has forked.
+    process = subprocess.Popen(
+        [sys.executable, program, scheduling, *story.split()], start_new_session=True
+    )
+
+    try:
+        assert process.wait(20) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+        process.wait()
 
 
 def test_nothing_runs_after_its_engine_was_closed() -> None:

@@ -8,6 +8,7 @@ from proxy_wasm.harness import run, started
 
 from wasm_middleware.engines.module_info import ModuleFormatError
 from wasm_middleware.engines.protocol import Engine, Instance, InstanceLimits
+from wasm_middleware.engines.start_section import START
 from wasm_middleware.errors import GuestError, GuestMemoryLimit, GuestTrap
 from wasm_middleware.proxy_wasm.ports import HostFunction
 
@@ -53,6 +54,25 @@ def test_imports_of_one_name_and_two_types_are_two_imports(wasmtime_engine: Engi
 
     assert enter(instance) == 14
     assert seen == [("iiii>", (1, 2, 3, 4)), (">i", ()), ("I>i", (-9,))]
+
+
+def test_one_function_imported_again_and_again_is_made_once(wasmtime_engine: Engine) -> None:
+    """Each takes a fraction of a millisecond to make, in the event loop."""
+    asked: list[str] = []
+
+    def resolve(_module: str, name: str, _signature: str) -> HostFunction:
+        asked.append(name)
+        return HostFunction(lambda: 7, 0)
+
+    imports = '(import "a" "f" (func (result i32)))' * 100
+    references = """(import "a" "r" (func (result externref)))
+      (import "a" "r" (func (result funcref)))"""
+    wat = f"""(module {imports} (import "a" "g" (func (result i32))) {references}
+      (func (export "f") (result i32) (i32.add (call 0) (call 99))))"""
+    module = wasmtime_engine.compile(bytes(wasmtime.wat2wasm(wat)))
+
+    assert enter(started(module.instantiate(resolve, LIMITS), 5.0)) == 14
+    assert asked == ["f", "g", "r", "r"]
 
 
 @pytest.mark.parametrize("type_", ["externref", "funcref"])
@@ -122,6 +142,26 @@ def test_what_a_host_function_raises_in_a_start_function_is_raised(
 )
 def test_what_is_no_module_is_not_compiled(wasmtime_engine: Engine, wasm: bytes) -> None:
     with pytest.raises(ModuleFormatError):
+        wasmtime_engine.compile(wasm)
+
+
+@pytest.mark.parametrize("type_", ["(param i32)", "(result i32)"])
+def test_a_start_function_takes_and_gives_nothing(wasmtime_engine: Engine, type_: str) -> None:
+    """It is called, and the engine would believe the caller. Text would not be taken."""
+    result = "(i32.const 1)" if "result" in type_ else ""
+    wasm = bytes(wasmtime.wat2wasm(f"(module (func $a) (func {type_} {result}) (start $a))"))
+
+    with pytest.raises(ModuleFormatError, match="parameters or results"):
+        wasmtime_engine.compile(wasm.replace(b"\x08\1\0", b"\x08\1\1"))
+
+
+@pytest.mark.parametrize("what", ["(func (export {0}) (param i32))", "(memory (export {0}) 1)"])
+def test_a_module_can_not_pass_for_one_with_a_start_function(
+    wasmtime_engine: Engine, what: str
+) -> None:
+    wasm = bytes(wasmtime.wat2wasm(f"(module {what.format(chr(34) + START + chr(34))})"))
+
+    with pytest.raises(ModuleFormatError, match="a name that is not for modules"):
         wasmtime_engine.compile(wasm)
 
 

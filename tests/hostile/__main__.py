@@ -1,7 +1,13 @@
-"""`make hostile`: play every case, or those whose names are given, and print what came of each."""
+"""`make hostile`: play every case, or those whose names are given, and print what came of each.
+
+    python -m tests.hostile [NAME ...]        those that have a NAME in their name
+
+Exits with 1 if one was not contained, and with 2 for a name that no case has.
+"""
 
 from __future__ import annotations
 
+import difflib
 import sys
 
 from .judge import problems
@@ -10,6 +16,17 @@ from .worker import Died, Worker
 
 
 def main(names: list[str]) -> int:
+    unknown = [name for name in names if not any(name in case for case in CASES)]
+
+    for name in unknown:
+        near = difflib.get_close_matches(name, CASES)
+        # There are hundreds: the first words of them, where none is near.
+        known = near or [f"{word}…" for word in sorted({case.split("-")[0] for case in CASES})]
+        print(f"no such case: {name}; there are {', '.join(known)}", file=sys.stderr)
+
+    if unknown:
+        return 2
+
     worker = Worker()
     failed = played = 0
 

@@ -10,6 +10,8 @@ from .case import Case, Ends
 from .wat import RECURSE, SCRATCH, SPIN, TRAP, data, exits, plugin
 
 TOO_LONG, UNREACHABLE = "longer than its timeout", "unreachable"
+#: See `stage`.
+TOO_LONG_A_START = "longer than the 0.3 s that a start has"
 
 _IN_A_REQUEST = ("request_headers", "request_body", "response_headers", "response_body")
 _AT_ITS_END = ("log", "done", "delete")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 
 import wasmtime
+
+from wasm_middleware.engines.start_section import START
 
 from .case import Case, Ends
 from .wat import call, exits, get, plugin, repeat
@@ -17,6 +20,7 @@ _CUTS, _MUTANTS = 25, 60
 
 def cases() -> Iterator[Case]:
     yield from _types()
+    yield from _starts()
     yield from _missing()
     yield from _imports()
     yield from _sizes()
@@ -117,6 +121,44 @@ _MEMORY_64 = """(module
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 8192))
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
     (drop (call $log (i32.const 2) (i32.const 65536) (i32.const 7))) (i32.const 0)))"""
+
+
+def _starts() -> Iterator[Case]:
+    """What is run before anything else is called with no room for parameters and results."""
+    results = f"(result {'i64 ' * 1_000})", "(i64.const 0x4141414141414141)" * 1_000
+    parameters = f"(param {'i64 ' * 1_000})", "(i64.store (i32.const 0) (local.get 999))"
+
+    for name, (type_, code) in {"results": results, "parameters": parameters}.items():
+        for scheduling in ("sliced", "inline"):
+            prefix = "inline-" if scheduling == "inline" else ""
+            yield Case(
+                f"{prefix}exports-the-name-of-starts-with-{name}",
+                f"exports a function of 1,000 {name} by the name that the host gives to start"
+                f" functions; scheduling: {scheduling}",
+                lambda type_=type_, code=code: plugin(
+                    fields=f'(func (export "{START}") {type_} {code})'
+                ),
+                Ends.REFUSED,
+                "",
+                "a name that is not for modules",
+                scheduling=scheduling,
+            )
+            yield Case(
+                f"{prefix}starts-with-{name}",
+                f"has a start function of 1,000 {name}; scheduling: {scheduling}",
+                lambda type_=type_, code=code: _started(f"(func $odd {type_} {code})"),
+                Ends.REFUSED,
+                "",
+                "its start function has parameters or results",
+                scheduling=scheduling,
+            )
+
+
+def _started(function: str) -> bytes:
+    """A start section that names the function, whatever its type: text would not be taken."""
+    whole = bytes(wasmtime.wat2wasm(plugin(fields=f"(func $begin) (start $begin) {function}")))
+    (start,) = re.findall(rb"\x08\x01.(?=[\x09\x0a])", whole, re.DOTALL)
+    return whole.replace(start, bytes([*start[:2], start[2] + 1]))
 
 
 def _missing() -> Iterator[Case]:

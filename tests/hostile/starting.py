@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from wasm_middleware.abi.signatures import HOST_CALLS, WASI_CALLS
 
-from .callbacks import TOO_LONG, UNREACHABLE
+from .callbacks import TOO_LONG_A_START, UNREACHABLE
 from .case import Case, Ends
 from .wat import RECURSE, SCRATCH, SPIN, TRAP, call, exits, plugin
 
 _WAYS = {
-    "spins": (SPIN, TOO_LONG),
+    "spins": (SPIN, TOO_LONG_A_START),
     "traps": (TRAP, UNREACHABLE),
     "recurses": (RECURSE, "call stack exhausted"),
     "exits": (exits(1), "exit code 1"),

@@ -42,11 +42,13 @@ def _inline(case: Case) -> Case:
     """Where each call runs to its end, the event loop waits for as long as its timeout."""
     fails = case.ends in (Ends.FAILS, Ends.FAILS_LATER, Ends.FAILS_BESIDE, Ends.NOT_STARTED)
     is_time = fails and ("spins" in case.name or "ever" in case.name)
+    starts = case.ends is Ends.NOT_STARTED
+    too_long = callbacks.TOO_LONG_A_START if starts else callbacks.TOO_LONG
     return dataclasses.replace(
         case,
         name=f"inline-{case.name}",
         does=f"{case.does}; scheduling: inline",
-        says="longer than its timeout" if is_time else case.says,
+        says=too_long if is_time else case.says,
         scheduling="inline",
     )
 

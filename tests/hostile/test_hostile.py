@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from . import __main__ as command
 from .case import Answer, Case, Observation
 from .judge import problems
 from .table import CASES
@@ -74,6 +75,24 @@ def test_the_judge_sees_what_is_wrong() -> None:
 def test_a_process_that_dies_is_seen(worker: Worker) -> None:
     with pytest.raises(Died, match="KeyError"):
         worker.play("there is no such case", "fail_closed")
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("spins-in-logs", "spins-in-log, "), ("--help", "spins…, starts…")]
+)
+def test_a_name_that_no_case_has_is_no_success(
+    name: str, known: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_worker() -> Worker:
+        raise AssertionError("something was played")
+
+    monkeypatch.setattr(command, "Worker", no_worker)
+
+    assert command.main(["traps-in-log", name]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"no such case: {name}; there are ")
+    assert known in said.err
 
 
 def test_the_table_is_long_enough() -> None:

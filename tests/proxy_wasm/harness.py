@@ -105,6 +105,7 @@ class FakeBackground:
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[Callable[..., Coroutine[object, object, None]], tuple]] = deque()
+        self.timers: list[tuple[float, Callable[[], object]]] = []
 
     def event(self) -> anyio.Event:
         return anyio.Event()
@@ -119,6 +120,12 @@ class FakeBackground:
         self.run(function, *args)
         entry = self.waiting[-1]
         return lambda: self.waiting.remove(entry) if entry in self.waiting else None
+
+    def after(self, seconds: float, function: Callable[[], object]) -> Callable[[], None]:
+        """Time passes when a test calls what is in `timers`."""
+        timer = (seconds, function)
+        self.timers.append(timer)
+        return lambda: self.timers.remove(timer) if timer in self.timers else None
 
     def run_all(self) -> None:
         """Run what waits, and what that sets going."""

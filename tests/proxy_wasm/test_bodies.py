@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from wasm_middleware.proxy_wasm.lograte import LogRate
 from wasm_middleware.proxy_wasm.stream import Stream
 
 from .harness import (
@@ -18,6 +19,8 @@ from .harness import (
     send_body,
 )
 
+SET = "proxy_set_buffer_bytes"
+ALL = 0xFFFF_FFFF
 BOTH = pytest.mark.parametrize("response", [False, True])
 
 
@@ -215,6 +218,36 @@ def test_a_body_that_waits_for_its_headers_has_the_same_limit(
 
     assert stream.reply is not None
     assert stream.reply.status == status
+
+
+@BOTH
+def test_a_body_that_is_made_too_large_again_and_again_is_one_line_in_the_log(
+    make_guest: MakeGuest, caplog: pytest.LogCaptureFixture, response: bool
+) -> None:
+    guest = make_guest(body_limit=5)
+    too_large = call(SET, 1 if response else 0, 0, ALL, guest.text(b"123456"))
+    guest.on(body(response), *[too_large] * 10)
+    stream = opened(guest, response=response)
+    send_body(stream, b"1", response=response)
+
+    assert stream.reply is not None
+    assert stream.reply.details == "body_limit"
+    assert caplog.text.count("body of more than its body_limit") == 1
+
+
+def test_bodies_beyond_the_limit_count_as_lines_of_the_plugins_log(
+    make_guest: MakeGuest, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(body_limit=5, log_rate=LogRate(2))
+    guest.on(body(False), returns=1)
+    streams = [opened(guest, response=False) for _ in range(5)]
+
+    for stream in streams:
+        send_body(stream, b"123456", ended=False)
+
+    assert all(stream.reply is not None for stream in streams)
+    assert caplog.text.count("body of more than its body_limit") == 2
+    assert caplog.text.count("more than 2 lines within a second: they are dropped") == 1
 
 
 def test_a_body_that_is_not_paused_has_no_limit(make_guest: MakeGuest) -> None:

@@ -7,12 +7,16 @@ import pytest
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import Status
 from wasm_middleware.proxy_wasm.connection import Connection
+from wasm_middleware.proxy_wasm.lograte import LogRate
 
 from .connections import (
+    ALL,
     CLOSE,
     CONTINUE,
     DOWNSTREAM,
+    SET,
     UPSTREAM,
+    WAYS,
     direction,
     feed,
     new_connection,
@@ -221,6 +225,36 @@ def test_more_than_its_limit_is_too_big(
     assert connection.closing is not None
     assert (connection.closing.code, connection.closing.failed) == (1009, True)
     assert "body_limit of 5 bytes" in caplog.text
+
+
+@ways
+def test_data_that_is_made_too_large_again_and_again_is_one_line_in_the_log(
+    make: MakeGuest, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make(body_limit=5)
+    too_large = call(SET, WAYS[way], 0, ALL, guest.text(b"123456"))
+    guest.on(f"proxy_on_{way}_data", *[too_large] * 10)
+    connection = new_connection(guest)
+    feed(direction(connection, way), b"1")
+
+    assert connection.closing is not None
+    assert (connection.closing.code, connection.closing.failed) == (1009, True)
+    assert caplog.text.count("body_limit of 5 bytes") == 1
+
+
+def test_data_beyond_the_limit_counts_as_lines_of_the_plugins_log(
+    make: MakeGuest, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make(body_limit=5, log_rate=LogRate(2))
+    guest.on("proxy_on_downstream_data", returns=1)
+    connections = [new_connection(guest) for _ in range(5)]
+
+    for connection in connections:
+        feed(connection.downstream, b"123456")
+
+    assert all(connection.closing is not None for connection in connections)
+    assert caplog.text.count("body_limit of 5 bytes") == 2
+    assert caplog.text.count("more than 2 lines within a second: they are dropped") == 1
 
 
 def test_what_is_let_go_has_no_limit(make: MakeGuest) -> None:

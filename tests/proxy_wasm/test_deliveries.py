@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 
+from wasm_middleware import limits
 from wasm_middleware.abi.enums import Status
 from wasm_middleware.engines.protocol import Engine
 from wasm_middleware.errors import PluginLoadError
@@ -163,6 +164,26 @@ def test_a_backlog_is_told_one_by_one_so_that_others_get_their_turn(make_guest: 
         register(first)
 
     assert len(background_of(first).waiting) == 10
+
+
+def test_a_consumer_that_fills_and_empties_without_end_has_few_calls_on_their_way(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_QUEUE_CALLBACKS", 8)
+    queue = register(guest)
+    put_in = call("proxy_enqueue_shared_queue", queue, 8, 2)
+    take_out = call("proxy_dequeue_shared_queue", queue, OUT, OUT + 4)
+    guest.on("proxy_on_queue_ready", *[put_in, take_out] * 3)
+    guest.ask(root_of(guest), "proxy_enqueue_shared_queue", queue, guest.text(b"one"))
+    waiting = background_of(guest).waiting
+    most = 0
+
+    for _ in range(50):
+        function, arguments = waiting.popleft()
+        run(function(*arguments))
+        most = max(most, len(waiting))
+
+    assert most == 8
 
 
 def test_the_consumer_that_takes_the_place_of_a_failed_one_is_told(make_guest: MakeGuest) -> None:

@@ -274,7 +274,7 @@ def test_entering_a_failed_instance_says_why_not(guest: Guest) -> None:
     with pytest.raises(GuestTrap) as caught:
         guest.enter(None, "proxy_on_foreign_function")
 
-    assert caught.value.reason == "its instance failed in another call"
+    assert caught.value.reason == "its instance failed in another call, before this one began"
     assert caught.value.plugin == "tested"
 
 

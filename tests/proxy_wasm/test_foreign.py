@@ -14,6 +14,7 @@ from wasm_middleware import limits
 from wasm_middleware.abi import protobuf
 from wasm_middleware.abi.enums import BufferType, Status
 from wasm_middleware.proxy_wasm.context import Context
+from wasm_middleware.proxy_wasm.lograte import LogRate
 from wasm_middleware.proxy_wasm.ports import (
     ForeignCallRefused,
     ForeignFunction,
@@ -164,6 +165,23 @@ def test_a_function_that_fails_tells_its_owner(
     assert "no database" in caplog.text
     # It costs its call, and not the guest.
     assert ask(guest, b"reverse", b"ab", context) == Status.OK
+
+
+def test_failures_beyond_the_plugins_log_rate_are_dropped(
+    make_guest: MakeGuest, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(log_rate=LogRate(30))
+
+    for _ in range(10):
+        assert ask(guest, b"fails") == Status.INTERNAL_FAILURE
+
+    # A traceback counts as the lines that it has.
+    said = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+    assert [line.partition("'fails'")[0] for line in said] == [
+        "plugin 'tested': the foreign function ",
+        "plugin 'tested': the foreign function ",
+        "more than 30 lines within a second: they are dropped",
+    ]
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
@@ -522,6 +540,54 @@ def test_only_so_many_functions_run_for_one_instance(
     assert ask(guest, b"later", b"abc", root_of(guest)) == Status.OK
 
 
+def test_arguments_of_functions_that_answer_later_have_a_cap_for_the_plugin(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "MAX_PENDING_BYTES", 25)
+    root = root_of(guest)
+    statuses = [ask(guest, b"later", b"x" * 10, root) for _ in range(3)]
+
+    assert statuses == [Status.OK, Status.OK, Status.INTERNAL_FAILURE]
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.name == guest.vm.plugin.logger.name
+    assert record.getMessage() == (
+        "'later' is not called: with its 10 bytes the plugin's calls under way would hold more"
+        " than 25"
+    )
+    assert ask(guest, b"later", b"x" * 5, root) == Status.OK
+    background(guest).run_all()
+    # All of it is free again.
+    assert ask(guest, b"later", b"x" * 25, root) == Status.OK
+
+
+def test_what_failed_or_was_given_up_takes_no_room(
+    guest: Guest, functions: dict[str, ForeignFunction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_arguments: bytes) -> bytes:
+        raise ValueError("no")
+
+    async def interrupted(_arguments: bytes) -> bytes:
+        raise KeyboardInterrupt
+
+    functions["fails"], functions["interrupted"] = deferred(fails), deferred(interrupted)
+    under_way = guest.vm.plugin.under_way
+    ask(guest, b"fails", b"abc", root_of(guest))
+    assert under_way.bytes == 3
+    background(guest).run_all()
+    assert under_way.bytes == 0
+
+    ask(guest, b"interrupted", b"abc", root_of(guest))
+
+    with pytest.raises(KeyboardInterrupt):
+        background(guest).run_all()
+
+    assert under_way.bytes == 0
+    ask(guest, b"later", b"abc", root_of(guest))
+    assert under_way.bytes == 3
+    guest.vm.close()
+    assert under_way.bytes == 0
+
+
 def test_without_a_context_nobody_could_be_answered(guest: Guest) -> None:
     assert ask(guest, b"later", b"abc") == Status.NOT_FOUND
     assert not background(guest).waiting
@@ -575,12 +641,42 @@ def test_filter_state_needs_a_path(guest: Guest, arguments: bytes) -> None:
     assert ask(guest, b"set_envoy_filter_state", arguments, context) == Status.BAD_ARGUMENT
 
 
-def test_filter_state_counts_as_property(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_STREAM_PROPERTIES_BYTES", 30)
+@pytest.mark.parametrize("name", [b"set_envoy_filter_state", b"declare_property"])
+def test_a_message_of_many_fields_is_a_bad_argument(
+    guest: Guest, caplog: pytest.LogCaptureFixture, name: bytes
+) -> None:
     context = held_in_headers(guest)
-    arguments = filter_state("tier", b"x" * 30)
 
-    assert ask(guest, b"set_envoy_filter_state", arguments, context) == Status.BAD_ARGUMENT
+    with caplog.at_level(logging.DEBUG, "wasm_middleware"):
+        status = ask(guest, name, filter_state("tier", b"gold") * 100, context)
+
+    assert status == Status.BAD_ARGUMENT
+    assert f"{name.decode()!r}: it has more than 256 fields" in caplog.text
+
+
+def test_filter_states_path_is_as_long_as_a_propertys(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = held_in_headers(guest)
+    path = b"a\0" * (limits.MAX_PROPERTY_PATH_BYTES // 2)
+    name = b"set_envoy_filter_state"
+
+    with caplog.at_level(logging.DEBUG, "wasm_middleware"):
+        statuses = [ask(guest, name, filter_state(p, b""), context) for p in (path, path + b"b")]
+
+    assert statuses == [Status.OK, Status.BAD_ARGUMENT]
+    assert f"a path of {limits.MAX_PROPERTY_PATH_BYTES + 1} bytes" in caplog.text
+
+
+def test_filter_state_counts_as_property(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two segments, `filter_state` the first, and a value.
+    most = 30 + 3 * limits.PROPERTY_OVERHEAD
+    monkeypatch.setattr(limits, "MAX_STREAM_PROPERTIES_BYTES", most)
+    context = held_in_headers(guest)
+
+    for size, status in (30, Status.BAD_ARGUMENT), (14, Status.OK):
+        arguments = filter_state("tier", b"x" * size)
+        assert ask(guest, b"set_envoy_filter_state", arguments, context) == status
 
 
 def test_filter_state_is_of_a_request(guest: Guest) -> None:

@@ -18,6 +18,7 @@ from wasm_middleware.proxy_wasm.ports import Services
 from .harness import (
     LOGGER,
     OUT,
+    FakeBackground,
     FakeClock,
     Guest,
     MakeGuest,
@@ -129,6 +130,77 @@ def test_a_long_line_is_cut_and_says_so(guest: Guest, caplog: pytest.LogCaptureF
     assert caplog.records[0].message == "x" * limits.MAX_LOG_BYTES + " [7 bytes more]"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (b"\x1b[2K\x1b[1Gforged", r"\x1b[2K\x1b[1Gforged"),
+        (b"a\0b\x07\x08\x0b\x0c\x7f", r"a\x00b\x07\x08\x0b\x0c\x7f"),
+        ("a\x85b\x9b2Kc".encode(), r"a\x85b\x9b2Kc"),
+        ("a\u2028b\u202ec\u2066d".encode(), r"a\u2028b\u202ec\u2066d"),
+    ],
+)
+def test_what_steers_a_terminal_is_escaped(
+    guest: Guest, caplog: pytest.LogCaptureFixture, text: bytes, shown: str
+) -> None:
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        log(guest, 2, text)
+
+    assert caplog.records[0].message == shown
+
+
+def test_what_the_host_says_of_it_is_escaped_too(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        guest.vm.log(LogLevel.INFO, "it failed: \x1b[2K\nERROR forged")
+
+    assert caplog.records[0].message == "it failed: \\x1b[2K\n    ERROR forged"
+
+
+@pytest.mark.parametrize(
+    "text", ["a\tb", "tab\t\n\tand line", "Grüße, 你好\u3000\xa0\u200d!", r"\x1b"]
+)
+def test_ordinary_text_is_written_as_it_is(
+    guest: Guest, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        log(guest, 2, text.encode())
+
+    assert caplog.records[0].message == text.replace("\n", "\n    ")
+
+
+def test_a_message_of_many_lines_is_cut_and_says_so(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    most = limits.MAX_LOG_LINES
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        log(guest, 2, b"x\n" * most)
+        log(guest, 2, b"x\n" * (most + 7))
+
+    whole, cut = (record.message.split("\n    ") for record in caplog.records)
+    assert whole == ["x"] * most
+    assert cut == ["x"] * most + ["[7 lines more]"]
+
+
+def test_what_is_printed_in_many_lines_is_a_few_records_and_complete(
+    make_guest: MakeGuest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A record takes as long as it does whatever is in it: one for each line would be too many."""
+    guest = make_guest(log_rate=LogRate(limits.MAX_LOG_RATE))
+    lines = [b"%x" % number for number in range(3000)]
+    vector, _ = guest.text(struct.pack("<2I", *guest.text(b"\n".join(lines) + b"\n")))
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        guest.ask(None, "fd_write", 1, vector, 1, OUT)
+
+    most = limits.MAX_LOG_LINES
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == most + (3000 - most) // most
+    assert messages[:most] == [line.decode() for line in lines[:most]]
+    assert "\n".join(messages).replace("\n    ", "\n") == b"\n".join(lines).decode()
+
+
 # How much it says
 
 SECOND = 1_000_000_000
@@ -165,6 +237,91 @@ def test_lines_beyond_the_rate_are_dropped_and_counted(
         ("INFO", "7"),
         ("INFO", "8"),
         ("WARNING", "more than 2 lines within a second: they are dropped"),
+    ]
+
+
+def pass_time(services: Services, clock: FakeClock) -> None:
+    """Until all that waits for it has come."""
+    background = services.background
+    assert isinstance(background, FakeBackground)
+
+    while background.timers:
+        seconds, function = background.timers.pop(0)
+        clock.steady += round(seconds * SECOND)
+        function()
+
+
+def test_how_many_were_dropped_is_said_when_the_second_is_over_and_nothing_follows(
+    make_guest: MakeGuest, services: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(log_rate=LogRate(1))
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        for _ in range(2):
+            flood(guest, b"1", b"2", b"3")
+            clock.steady += SECOND // 2
+            flood(guest, b"4")
+            guest.vm.close()
+            pass_time(services, clock)
+            guest = make_guest(log_rate=guest.vm.plugin.log_rate)
+
+    assert [record.message for record in caplog.records] == 2 * [
+        "1",
+        "more than 1 lines within a second: they are dropped",
+        "3 of its lines were dropped",
+    ]
+    assert vars(caplog.records[-1]).items() >= {"guest": False, "plugin": "tested"}.items()
+
+
+def test_how_many_were_dropped_is_said_once(
+    make_guest: MakeGuest, services: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(log_rate=LogRate(1))
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        flood(guest, b"1", b"2")
+        clock.steady += SECOND
+        flood(guest, b"3", b"4", b"5")
+        clock.steady -= SECOND
+        pass_time(services, clock)
+
+    counts = [record.message for record in caplog.records if "were dropped" in record.message]
+    assert counts == ["1 of its lines were dropped", "2 of its lines were dropped"]
+
+
+def test_the_count_is_as_severe_as_what_was_dropped(
+    make_guest: MakeGuest, services: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log that shows errors alone shows how many of them are missing."""
+    guest = make_guest(log_rate=LogRate(1))
+
+    with caplog.at_level(logging.ERROR, LOGGER.name):
+        log(guest, 4, b"1")
+        log(guest, 4, b"2")
+        pass_time(services, clock)
+
+    assert [record.message for record in caplog.records][1:] == [
+        "more than 1 lines within a second: they are dropped",
+        "1 of its lines were dropped",
+    ]
+
+
+def test_each_line_of_a_message_counts(
+    make_guest: MakeGuest, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(log_rate=LogRate(5))
+
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        flood(guest, b"1\n2\n3", b"4\n5\n6\n", b"7\n8\n", b"9")
+        clock.steady += SECOND
+        flood(guest, b"10")
+
+    assert [record.message for record in caplog.records] == [
+        "1\n    2\n    3",
+        "4\n    5\n    6",
+        "more than 5 lines within a second: they are dropped",
+        "3 of its lines were dropped",
+        "10",
     ]
 
 

@@ -141,7 +141,9 @@ def ready(make_guest: MakeGuest) -> Guest:
     client = guest.services.grpc
     assert client is not None
     stream = GrpcCall("tested", "auth", "auth.v1.Auth", "Watch", ())
-    assert start_session(root_of(guest), client, stream) == 1
+    held = guest.vm.plugin.under_way.hold(0)
+    assert held is not None
+    assert start_session(root_of(guest), client, stream, held) == 1
     return guest
 
 

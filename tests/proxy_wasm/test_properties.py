@@ -561,15 +561,57 @@ def test_what_is_no_path_is_neither_set_nor_got(
 def test_the_properties_of_a_stream_have_a_cap(
     guest: Guest, context: StreamContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_STREAM_PROPERTIES_BYTES", 20)
+    # A path of one segment, and a value.
+    most = 20 + 2 * limits.PROPERTY_OVERHEAD
+    monkeypatch.setattr(limits, "MAX_STREAM_PROPERTIES_BYTES", most)
 
     assert put(guest, context, b"a", b"x" * 10) == Status.OK
     assert put(guest, context, b"b", b"x" * 10) == Status.OK
     assert put(guest, context, b"c", b"x" * 21) == Status.OK
     # What replaces another value takes its room.
-    assert put(guest, context, b"a", b"y" * 19) == Status.OK
+    for _ in range(3):
+        assert put(guest, context, b"a", b"y" * 19) == Status.OK
+
+    assert put(guest, context, b"a", b"z" * 20) == Status.OK
     assert get(guest, context, b"a") == b"y" * 19
     assert [get(guest, context, name) for name in (b"b", b"c")] == [None, None]
+
+
+@pytest.mark.parametrize("setter", ["root", "stream"])
+def test_the_segments_of_a_path_take_memory_too(
+    guest: Guest, context: StreamContext, setter: str
+) -> None:
+    """Each is an object: 400 paths of 2,000 of them took 26 MiB."""
+    [root] = guest.vm.roots.values()
+    kept = root.properties if setter == "root" else context.stream.properties
+    segments = [b"xy"] * 600
+    made = limits.MAX_STREAM_PROPERTIES_BYTES // (600 * limits.PROPERTY_OVERHEAD)
+
+    for number in range(made + 5):
+        name = b"\0".join([b"%d" % number, *segments])
+        put(guest, root if setter == "root" else context, name, b"")
+
+    assert made - 2 <= len(kept) <= made
+
+
+@pytest.mark.parametrize("setter", ["root", "stream"])
+def test_setting_one_does_not_look_at_all_others(
+    guest: Guest, context: StreamContext, setter: str
+) -> None:
+    class Counted(bytes):
+        measured = 0
+
+        def __len__(self) -> int:
+            type(self).measured += 1
+            return super().__len__()
+
+    [root] = guest.vm.roots.values()
+    asked = root if setter == "root" else context
+    asked.set_property((Counted(b"a"), Counted(b"b")), Counted(b"1"))
+    before = Counted.measured
+    asked.set_property((b"other",), b"2")
+
+    assert Counted.measured == before
 
 
 def test_a_stream_has_only_so_many_properties(

@@ -113,14 +113,15 @@ LONG_KEY = b"x" * (limits.MAX_KEY_BYTES + 1)
 HEADERS = pairs.encode([(b":method", b"GET"), (b":path", b"/"), (b":authority", b"auth")])
 INCOMPLETE = pairs.encode([(b":method", b"GET")])
 NOT_GRPC = pairs.encode([(b"te", b"x")])
+TRACED = pairs.encode([(b"x-trace", b"7")])
 BAD, MISSING = Status.BAD_ARGUMENT, Status.NOT_FOUND
 PARSE, INTERNAL = Status.PARSE_FAILURE, Status.INTERNAL_FAILURE
 CALLED = "proxy_call_foreign_function"
 
 
 def http(name: str) -> list[Row]:
-    def row(reason: str, *arguments: bytes | int, cap: str = "") -> Row:
-        return Row(name, BAD, reason, texts(*arguments, OUT), cap)
+    def row(reason: str, *arguments: bytes | int, cap: str = "", level: str = "DEBUG") -> Row:
+        return Row(name, BAD, reason, texts(*arguments, OUT), cap, level)
 
     return [
         row("no upstream 'other'", b"other", HEADERS, b"", b"", 0),
@@ -128,6 +129,16 @@ def http(name: str) -> list[Row]:
         row("timeout is negative", b"auth", HEADERS, b"", b"", MAX),
         row("calls are under way", b"auth", HEADERS, b"", b"", 0, cap="MAX_PENDING_CALLS"),
         row("too long", b"auth", HEADERS, b"xx", b"", 0, cap="MAX_CALL_BODY_BYTES"),
+        row(
+            "would hold more than 1",
+            b"auth",
+            HEADERS,
+            b"",
+            b"",
+            0,
+            cap="MAX_PENDING_BYTES",
+            level="ERROR",
+        ),
     ]
 
 
@@ -144,6 +155,14 @@ def grpc_start(name: str, *more: bytes | int) -> list[Row]:
         row(PARSE, "name of a service", b"auth", b"auth.v1.Auth", b"a b", b""),
         row(PARSE, "reserved", b"auth", b"auth.v1.Auth", b"Check", NOT_GRPC),
         row(INTERNAL, "calls are under way", *good, cap="MAX_PENDING_CALLS", level="ERROR"),
+        row(
+            INTERNAL,
+            "would hold more than 1",
+            *good[:3],
+            TRACED,
+            cap="MAX_PENDING_BYTES",
+            level="ERROR",
+        ),
     ]
 
 
@@ -207,6 +226,8 @@ TABLE = [
     Row("proxy_enqueue_shared_queue", MISSING, "no queue 99", texts(99, b"x")),
     Row("proxy_enqueue_shared_queue", MISSING, "the queue holds 1 bytes", queue(b"x"),
         "MAX_QUEUE_BYTES", "ERROR"),
+    Row("proxy_enqueue_shared_queue", MISSING, "the queues hold 5 of 1 bytes", queue(b"x"),
+        "MAX_QUEUES_BYTES", "ERROR"),
     Row("proxy_dequeue_shared_queue", MISSING, "no queue 99", texts(99, OUT, OUT + 4)),
     Row("proxy_dequeue_shared_queue", Status.EMPTY, "nothing waits", queue(OUT, OUT + 4)),
     Row("proxy_define_metric", BAD, "no metric type 3", texts(3, b"metric", OUT)),

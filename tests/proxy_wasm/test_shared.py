@@ -176,6 +176,19 @@ def test_a_full_queue_takes_no_more(guest: Guest, monkeypatch: pytest.MonkeyPatc
     assert enqueue(guest, queue, b"x") == Status.OK
 
 
+def test_full_queues_together_take_no_more(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = register(guest, b"one"), register(guest, b"two")
+    monkeypatch.setattr(limits, "MAX_QUEUES_BYTES", 200)
+
+    assert enqueue(guest, one, b"x" * 40) == Status.OK
+    assert enqueue(guest, two, b"x" * 40) == Status.NOT_FOUND
+    assert "proxy_enqueue_shared_queue -> NOT_FOUND: the queues hold 110 of 200" in caplog.text
+    dequeue(guest, one)
+    assert enqueue(guest, two, b"x" * 40) == Status.OK
+
+
 def test_there_are_only_so_many_queues(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_QUEUES", 1)
     register(guest, b"one")

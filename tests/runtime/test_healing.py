@@ -37,36 +37,100 @@ def refused() -> PluginLoadError:
 # What is known of failures
 
 
-def test_an_instance_that_was_of_use_is_replaced_at_once(clock):
+@pytest.fixture
+def no_spare(monkeypatch):
+    """What serves nobody is left alone after its first loss."""
+    monkeypatch.setattr(limits, "SPARE_RESTARTS", 0)
+
+
+def test_what_fails_of_a_plugin_that_is_of_use_is_replaced_at_once(clock):
     recovery = Recovery("a")
 
-    for _ in range(3):
-        recovery.lost(recovery.begin(), served=True)
+    for _ in range(100):
+        recovery.served()
+
+        # By others than these.
+        for _ in range(100):
+            assert not recovery.lost(recovery.begin())
+            assert recovery.wait == 0
+
+        clock[0] += limits.USEFUL_FOR - 0.001
+
+
+def test_what_was_of_use_long_ago_is_not(clock, no_spare):
+    recovery = Recovery("a")
+    recovery.served()
+    clock[0] += limits.USEFUL_FOR
+    assert recovery.lost(recovery.begin())
+    assert recovery.wait == 1
+
+
+def test_some_losses_are_made_good_at_once_of_what_was_of_no_use_yet(clock):
+    recovery = Recovery("a")
+
+    for _ in range(limits.SPARE_RESTARTS):
+        assert not recovery.lost(recovery.begin())
         assert recovery.wait == 0
+
+    assert recovery.lost(recovery.begin())
+    assert recovery.wait == 1
+    assert recovery.useless == limits.SPARE_RESTARTS + 1
+
+
+def test_one_success_ends_the_pause_and_all_that_led_to_it(clock):
+    recovery = Recovery("a")
+
+    while not recovery.lost(recovery.begin()):
+        pass
+
+    assert recovery.wait == 1
+    assert recovery.troubled
+    recovery.served()
+    assert recovery.wait <= 0
+    assert not recovery.troubled
+    clock[0] += limits.USEFUL_FOR
+
+    for _ in range(limits.SPARE_RESTARTS):
+        assert not recovery.lost(recovery.begin())
+
+
+def test_no_success_hastens_a_start_that_has_failed(clock):
+    """Nor a loss: other instances serve, and fail."""
+    recovery = Recovery("a")
+    recovery.start_failed(recovery.begin(), refused())
+    recovery.served()
+    assert recovery.wait == 1
+    assert not recovery.lost(recovery.begin())
+    assert recovery.wait == 1
+    clock[0] += 1
+    recovery.start_failed(recovery.begin(), refused())
+    assert recovery.wait == 2
 
 
 def test_so_is_one_that_has_lived_for_long(clock):
     recovery = Recovery("a")
 
-    for _ in range(3):
+    for _ in range(30):
         attempt = recovery.begin()
         clock[0] += limits.SOUND_AFTER
-        recovery.lost(attempt, served=False)
+        recovery.lost(attempt)
         assert recovery.wait == 0
 
 
-def test_what_fails_again_and_again_waits_for_longer_and_longer(clock):
+def test_what_fails_again_and_again_waits_for_longer_and_longer(clock, monkeypatch):
+    monkeypatch.setattr(limits, "SPARE_RESTARTS", 1)
     recovery = Recovery("a")
     waits = []
 
-    for served in (True, *[False] * 8):
-        recovery.lost(recovery.begin(), served=served)
+    for _ in range(9):
+        recovery.lost(recovery.begin())
         waits.append(recovery.wait)
         clock[0] += recovery.wait
 
     assert waits == [0, 1, 2, 4, 8, 16, 32, 60, 60]
     # Until one is of use.
-    recovery.lost(recovery.begin(), served=True)
+    recovery.served()
+    recovery.lost(recovery.begin())
     assert recovery.wait == 0
 
 
@@ -81,17 +145,17 @@ def test_a_start_that_fails_is_never_repeated_at_once(clock):
     assert waits == [1, 2, 4]
 
 
-def test_what_fails_together_counts_once(clock):
+def test_what_fails_together_counts_once(clock, no_spare):
     recovery = Recovery("a")
     attempts = [recovery.begin() for _ in range(4)]
     assert [recovery.start_failed(one, refused()) for one in attempts] == [True, *[False] * 3]
     assert recovery.wait == 1
-    attempts = [recovery.begin() for _ in range(4)]
+    recovery.started()
 
-    for attempt in attempts:
-        recovery.lost(attempt, served=False)
-
-    assert recovery.wait == 2
+    for wait in (1, 2):
+        attempts = [recovery.begin() for _ in range(4)]
+        assert [recovery.lost(attempt) for attempt in attempts] == [True, *[False] * 3]
+        assert recovery.wait == wait
 
 
 def test_intervals_differ_between_workers():
@@ -190,14 +254,11 @@ async def test_an_instance_that_fails_soon_after_each_replacement_backs_off(
 ):
     monkeypatch.setattr(limits, "FIRST_RESTART", 3600)
     monkeypatch.setattr(limits, "LAST_RESTART", 3600)
+    monkeypatch.setattr(limits, "SPARE_RESTARTS", 1)
     (plugin,) = loaded(workshop, "a")
     await plugin.start()
-    vm = plugin.vms[0]
-    # It has served somebody.
-    vm.new_id()
-    break_it(vm)
+    break_it(plugin.vms[0])
     await until(lambda: plugin.vms)
-    # And this one has not.
     break_it(plugin.vms[0])
 
     with pytest.raises(PluginUnavailableError, match="its instance has failed") as raised:

@@ -287,7 +287,7 @@ async def test_a_backlog_is_told_to_an_instance_once_it_has_started(workshop):
 async def test_instances_that_fail_together_are_all_replaced_at_once(workshop, monkeypatch):
     """They count as one failure."""
     monkeypatch.setattr(limits, "FIRST_RESTART", 3600)
-    monkeypatch.setattr(limits, "SOUND_AFTER", 0)
+    monkeypatch.setattr(limits, "SPARE_RESTARTS", 1)
     _, plugin = consuming(workshop, instances={"min": 3})
     await plugin.start()
     broken = plugin.vms
@@ -306,6 +306,7 @@ async def test_instances_that_fail_together_are_all_replaced_at_once(workshop, m
 
 async def test_nothing_is_healed_once_it_is_unloaded(workshop, monkeypatch):
     monkeypatch.setattr(limits, "FIRST_RESTART", 0.1)
+    monkeypatch.setattr(limits, "SPARE_RESTARTS", 1)
     _, plugin = consuming(workshop)
     await plugin.start()
     # The first loss is made good at once, and the second later.
@@ -453,3 +454,44 @@ def test_a_module_that_is_no_plugin_says_why(workshop):
 
 def test_a_module_without_allocator_says_so():
     assert "exports no allocator" in str(inspect_module(ModuleInfo(0, "")).problems)
+
+
+async def test_a_call_comes_to_its_end_before_its_instance_is_unloaded(workshop):
+    (plugin,) = loaded(workshop, "a")
+    await plugin.start()
+    (vm,) = plugin.vms
+    await vm.turn.__aenter__()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(plugin.close)
+        await anyio.wait_all_tasks_blocked()
+        assert not vm.guest.poisoned
+        vm.turn.release()
+
+    assert vm.guest.poisoned
+    assert workshop.phases("a")[-2:] == ["done", "delete"]
+
+
+async def test_a_call_that_does_not_end_is_cut_off_when_it_is_unloaded(workshop, monkeypatch):
+    monkeypatch.setattr(limits, "DONE_TIMEOUT", 0.01)
+    (plugin,) = loaded(workshop, "a", instances={"min": 2})
+    await plugin.start()
+    busy, idle = plugin.vms
+    await busy.turn.__aenter__()
+    await plugin.close()
+    assert busy.guest.poisoned
+    assert idle.guest.poisoned
+    assert workshop.phases("a").count("done") == 1
+
+
+async def test_lines_that_were_dropped_are_counted_when_it_ends(workshop, caplog):
+    class Floods(Guest):
+        def configure(self):
+            for _ in range(5):
+                self.host.proxy_log(4, *self.text(b"hello"))
+
+    (plugin,) = loaded(workshop, "a", guest=Floods, log_rate=2)
+    await plugin.start()
+    assert "were dropped" not in caplog.text
+    await plugin.close()
+    assert caplog.text.count("3 of its lines were dropped") == 1

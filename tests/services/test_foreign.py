@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import logging
 import sys
+import threading
 import zlib
 from collections.abc import Callable
 
+import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given, strategies as st
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import Status
 from wasm_middleware.abi.protobuf import decode, encode
-from wasm_middleware.proxy_wasm.ports import ForeignCallRefused
+from wasm_middleware.proxy_wasm.ports import ForeignCallRefused, deferred
 from wasm_middleware.services.foreign import compress, foreign_functions, uncompress
 
 Function = Callable[[bytes], bytes]
@@ -273,6 +277,98 @@ def test_keys_that_are_none(keys: dict[str, Key], name: str, der: int, pem: int)
 def test_what_is_no_message_is_refused(keys: dict[str, Key], name: str) -> None:
     with pytest.raises(ValueError, match="cut off"):
         function(name)(b"\x0a\x05ab")
+
+
+@pytest.mark.parametrize("name", ["sign", "verify_signature"])
+def test_a_message_of_many_fields_is_refused(keys: dict[str, Key], name: str) -> None:
+    with pytest.raises(ValueError, match="more than 256 fields"):
+        function(name)(b"\x08\x08" * 1000)
+
+
+def test_a_long_name_of_a_hash_is_cut_in_the_answer(keys: dict[str, Key]) -> None:
+    name = "x" * 10_000
+
+    assert verify(keys["ec"], b"", algorithm=name) == (0, f"{name[:200]} is not supported")
+
+
+def test_a_key_whose_exponent_takes_long_is_refused() -> None:
+    asymmetric = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    modulus = (1 << 3071) | 1
+    results = []
+
+    for bits in (64, 65):
+        exponent = (1 << bits) - 1
+        key = asymmetric.RSAPublicNumbers(exponent, modulus).public_key()
+        der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        arguments = encode([(1, "sha256"), (2, der), (3, b"x" * 384), (4, b"text")])
+
+        try:
+            results.append(decode(function("verify_signature")(arguments)).text(2))
+        except ValueError as error:
+            results.append(str(error))
+
+    assert results == ["the signature does not match", "a public key whose exponent has 65 bits"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("size", "thread"), [(100, False), (100_000, True)])
+async def test_where_calls_may_wait_much_is_hashed_off_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, size: int, thread: bool
+) -> None:
+    signatures = pytest.importorskip("wasm_middleware.services.signatures")
+    threads = []
+
+    def verify_signature(_arguments: bytes) -> bytes:
+        threads.append(threading.current_thread())
+        return b"verified"
+
+    monkeypatch.setattr(signatures, "verify_signature", verify_signature)
+    result = foreign_functions({}, may_wait=True)["verify_signature"](bytes(size))
+
+    assert (await result if inspect.isawaitable(result) else result) == b"verified"
+    assert (threads != [threading.current_thread()]) is thread
+
+
+# Deferred functions
+
+
+@pytest.mark.anyio
+async def test_a_deferred_function_that_takes_too_long_has_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_DEFERRED_TIME", 0.001)
+    ended = []
+
+    async def forever(_arguments: bytes) -> bytes:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    found = foreign_functions({"forever": deferred(forever)})["forever"]
+    assert isinstance(found, deferred)
+
+    with anyio.fail_after(10), pytest.raises(ForeignCallRefused, match="longer than 1ms") as caught:
+        await found(b"")  # type: ignore[misc]
+
+    assert caught.value.status == Status.INTERNAL_FAILURE
+    assert ended == [True]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_deferred_function_that_ends_in_time_is_as_it_was(asynchronous: bool) -> None:
+    async def reverse_later(arguments: bytes) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return arguments[::-1]
+
+    given = deferred(reverse_later if asynchronous else lambda arguments: arguments[::-1])
+    found = foreign_functions({"reverse": given})["reverse"]
+    assert isinstance(found, deferred)
+
+    assert await found(b"abc") == b"cba"  # type: ignore[misc]
 
 
 def test_a_key_with_a_password_is_refused() -> None:

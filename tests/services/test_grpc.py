@@ -11,6 +11,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import grpc
@@ -21,7 +22,7 @@ import trustme
 from wasm_middleware import limits
 from wasm_middleware.config import load_settings
 from wasm_middleware.errors import ConfigError
-from wasm_middleware.proxy_wasm.ports import GrpcCall
+from wasm_middleware.proxy_wasm.ports import GrpcCall, StoreFull
 from wasm_middleware.services import grpc as grpc_service
 from wasm_middleware.services.grpc import GrpcUpstreams
 
@@ -106,6 +107,11 @@ def call(method, message=b"", **fields):
 
 def stream(method, **fields):
     return call(method, None, **fields)
+
+
+def send(pending, message, *, times):
+    for _ in range(times):
+        pending.send(message, end_stream=False)
 
 
 async def ask(client, request):
@@ -418,7 +424,7 @@ async def test_what_the_upstream_does_not_take_yet_waits():
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_a_stream_whose_upstream_takes_too_little_is_cut_off(monkeypatch, caplog, begun):
+async def test_a_stream_whose_upstream_takes_too_little_is_cut_off(monkeypatch, begun):
     monkeypatch.setattr(limits, "MAX_GRPC_QUEUED_BYTES", 4 * limits.MIB)
     events, message = Events(), bytes(limits.MIB)
 
@@ -428,9 +434,11 @@ async def test_a_stream_whose_upstream_takes_too_little_is_cut_off(monkeypatch, 
         if begun:
             await events.until("initial")
 
-        for _ in range(8):
-            pending.send(message, end_stream=False)
+        with pytest.raises(StoreFull) as caught:
+            send(pending, message, times=8)
 
+        # It is over.
+        pending.send(message, end_stream=False)
         await events.until("close")
 
     end = "4MB of messages wait for the upstream"
@@ -439,15 +447,54 @@ async def test_a_stream_whose_upstream_takes_too_little_is_cut_off(monkeypatch, 
         ("trailing", []),
         ("close", EXHAUSTED, end),
     ]
-    assert f"plugin 'plugin': a gRPC stream to upstream 'up' is cut off: {end}" in caplog.text
+    assert str(caught.value) == f"a gRPC stream to upstream 'up' is cut off: {end}"
+
+
+async def test_all_streams_of_a_plugin_share_what_may_wait(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_GRPC_QUEUED_TOTAL", 4 * limits.MIB)
+    message = bytes(limits.MIB)
+
+    async with serving() as (_, port), calling(port) as client:
+        every = [Events() for _ in range(3)]
+        one, two = (client.start(stream("Deaf"), events) for events in every[:2])
+        other = client.start(replace(stream("Deaf"), plugin="other"), every[2])
+
+        # Nothing is written before the event loop has its turn.
+        send(one, message, times=3)
+
+        with pytest.raises(StoreFull, match="4MB of the plugin's messages wait for upstreams"):
+            two.send(message, end_stream=False)
+
+        other.send(message, end_stream=False)
+        await every[1].until("close")
+        assert every[1][-1][:2] == ("close", EXHAUSTED)
+        # What is given up gives its room back, but for what is being written.
+        one.cancel()
+        send(client.start(stream("Deaf"), Events()), message, times=2)
+
+
+async def test_what_has_been_written_takes_no_room(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_GRPC_QUEUED_TOTAL", 200)
+    events = Events()
+
+    async with serving() as (_, port), calling(port) as client:
+        for _ in range(2):
+            pending = client.start(stream("Talk"), events)
+            pending.send(bytes(100), end_stream=False)
+            await events.until("message")
+            pending.send(bytes(100), end_stream=True)
+            await events.until("close")
+
+    said = b"you said " + bytes(100)
+    assert events.messages == [said, said, b"bye"] * 2
 
 
 async def test_a_stream_may_be_cut_off_while_a_message_is_delivered(monkeypatch):
     monkeypatch.setattr(limits, "MAX_GRPC_QUEUED_BYTES", 100)
 
     async def flood(_):
-        for _ in range(3):
-            pending.send(bytes(90), end_stream=False)
+        with pytest.raises(StoreFull):
+            send(pending, bytes(90), times=3)
 
     events = Events(flood)
 

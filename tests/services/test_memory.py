@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 
 import pytest
@@ -143,6 +144,28 @@ def test_even_empty_messages_fill_a_queue(monkeypatch: pytest.MonkeyPatch) -> No
     assert queues.enqueue(queue, b"")
 
 
+def test_all_queues_together_have_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_QUEUES_BYTES", 2 * limits.QUEUE_MESSAGE_OVERHEAD + 106)
+    queues = MemoryQueues()
+    one, two = (queues.register("", name, lambda _queue: True) for name in (b"one", b"two"))
+
+    assert queues.enqueue(one, b"x" * 50)
+    assert queues.enqueue(two, b"x" * 50)
+
+    for queue in (one, two):
+        with pytest.raises(StoreFull, match="the queues hold 234 of 234 bytes"):
+            queues.enqueue(queue, b"")
+
+    with pytest.raises(StoreFull):
+        queues.register("", b"name", lambda _queue: True)
+
+    assert queues.resolve("", b"name") is None
+    # What is taken out of one is room in the other; those that are known stay so.
+    queues.dequeue(one)
+    assert queues.enqueue(two, b"x" * 50)
+    assert queues.register("", b"one", lambda _queue: True) == one
+
+
 class Consumer:
     """Is told of messages; or takes none, as one whose instance has failed."""
 
@@ -246,6 +269,76 @@ def test_so_does_it_where_the_last_takes_none_any_more() -> None:
     queues.enqueue(queue, b"2")
 
     assert before.deliver_all(queue) == 2
+
+
+def test_beyond_a_number_on_their_way_messages_are_told_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_QUEUE_CALLBACKS", 3)
+    queues = MemoryQueues()
+    consumer = Consumer(queues)
+    queue = queues.register("", b"jobs", consumer.ready)
+
+    for _ in range(10):
+        queues.enqueue(queue, b"")
+
+    assert consumer.told == 3
+    assert consumer.deliver_all(queue) == 10
+
+
+def test_what_is_put_in_and_taken_out_without_end_makes_no_more_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_QUEUE_CALLBACKS", 3)
+    queues = MemoryQueues()
+    consumer = Consumer(queues)
+    queue = queues.register("", b"jobs", consumer.ready)
+
+    for _ in range(1000):
+        queues.enqueue(queue, b"")
+        queues.dequeue(queue)
+
+    assert consumer.deliver_all(queue) == 3
+    queues.enqueue(queue, b"")
+    assert consumer.deliver_all(queue) == 1
+
+
+def test_each_queue_is_told_of_however_many_calls_others_have_on_their_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_QUEUE_CALLBACKS", 3)
+    queues = MemoryQueues()
+    noisy, other = Consumer(queues), Consumer(queues)
+    first = queues.register("", b"noisy", noisy.ready)
+    second = queues.register("", b"other", other.ready)
+
+    for _ in range(10):
+        queues.enqueue(first, b"")
+
+    queues.enqueue(second, b"")
+    queues.enqueue(second, b"")
+
+    assert (noisy.told, other.told) == (3, 1)
+    assert other.deliver_all(second) == 2
+    assert noisy.deliver_all(first) == 10
+
+
+def test_what_was_on_its_way_in_an_event_loop_that_has_ended_counts_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_QUEUE_CALLBACKS", 3)
+    queues = MemoryQueues()
+    consumer = Consumer(queues)
+    queue = queues.register("", b"jobs", consumer.ready)
+
+    async def fill() -> None:
+        for _ in range(10):
+            queues.enqueue(queue, b"")
+
+    asyncio.run(fill())
+    assert consumer.told == 3
+    asyncio.run(fill())
+    assert consumer.told == 6
 
 
 def test_consumers_are_forgotten() -> None:

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from wasm_middleware import limits
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 #: 64 bits in groups of seven.
@@ -52,11 +54,16 @@ class Message:
 
 
 def decode(data: bytes) -> Message:
-    """Read a message; raises `ProtobufError`."""
+    """Read a message; raises `ProtobufError`, also for one of more fields than `limits` allows."""
     message = Message()
-    position = 0
+    position = fields = 0
 
     while position < len(data):
+        fields += 1
+
+        if fields > limits.MAX_PROTOBUF_FIELDS:
+            raise ProtobufError(f"it has more than {limits.MAX_PROTOBUF_FIELDS} fields")
+
         tag, position = _varint(data, position)
         number, wire_type = tag >> 3, tag & 7
 

@@ -5,17 +5,47 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from wasm_middleware.asgi.decorators import Marker
 from wasm_middleware.asgi.discovery import Endpoint, EndpointTable
 from wasm_middleware.asgi.exchange import SCOPE_KEY
+from wasm_middleware.asgi.overlap import Segments, met_by, of_pattern, of_template
 from wasm_middleware.asgi.types import Scope
 from wasm_middleware.errors import ConfigError, Diagnostic
-from wasm_middleware.runtime.chains import Chain, mark_chain
+from wasm_middleware.runtime.chains import EMPTY_CHAIN, Chain, mark_chain
 from wasm_middleware.runtime.generation import Generation
 from wasm_middleware.runtime.plugin import LoadedPlugin
 
 _LOG = logging.getLogger("wasm_middleware")
+
+
+#: A route of the file: its path, its methods (None is all) and its chain.
+_Route: TypeAlias = tuple[Segments, frozenset[str] | None, Chain]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointChain:
+    """What runs on an endpoint, or on some of its methods; for people."""
+
+    endpoint: Endpoint
+    #: "GET,HEAD", "WS", or "*" for all.
+    methods: str
+    chain: Chain
+    #: What runs on some paths of its template instead.
+    others: tuple[Chain, ...]
+
+    @property
+    def uncovered(self) -> bool:
+        """No plugin runs on any path of it."""
+        return not any(chain.links for chain in (self.chain, *self.others))
+
+    @property
+    def partly_uncovered(self) -> bool:
+        """On some paths of it no plugin runs, and on others one does."""
+        every = (self.chain, *self.others)
+        return not self.uncovered and not all(chain.links for chain in every)
 
 
 class Binding:
@@ -119,36 +149,56 @@ class Binding:
 
         return marked
 
-    def endpoint_chains(self) -> list[tuple[Endpoint, str, Chain]]:
-        """Every endpoint of the application with its methods and their chain, for people.
+    def endpoint_chains(self) -> list[EndpointChain]:
+        """Every endpoint of the application with its methods and their chains, for people.
 
         An endpoint whose methods have different chains has a row for each.
         """
-        rows: list[tuple[Endpoint, str, Chain]] = []
+        rows: list[EndpointChain] = []
+        generation = self.generation
+        routes = [
+            (of_pattern(route.path), route.methods, generation.routes[route.id])
+            for route in generation.settings.routes or ()
+        ]
 
         for endpoint in self.endpoints.endpoints:
-            chains: dict[Chain, list[str]] = {}
+            chains: dict[tuple[Chain, ...], list[str]] = {}
 
             for method in sorted(endpoint.methods or ()) or [""]:
-                chains.setdefault(self._endpoint_chain(endpoint, method), []).append(method)
+                found = self._chains_of_endpoint(endpoint, method, routes)
+                chains.setdefault(found, []).append(method)
 
-            for chain, methods in chains.items():
+            for (chain, *others), methods in chains.items():
                 label = ",".join(methods) or ("WS" if endpoint.kind == "websocket" else "*")
-                rows.append((endpoint, label, chain))
+                rows.append(EndpointChain(endpoint, label, chain, tuple(others)))
 
         return rows
 
-    def _endpoint_chain(self, endpoint: Endpoint, method: str) -> Chain:
-        chain = self._fixed
-
-        if chain is None:
+    def _chains_of_endpoint(
+        self, endpoint: Endpoint, method: str, routes: Sequence[_Route]
+    ) -> tuple[Chain, ...]:
+        """The chain of its template, and others that some paths of it have."""
+        if self._fixed is not None:
+            chains = [self._fixed]
+        else:
             path: Scope = {"path": endpoint.path, "root_path": "", "method": method or "GET"}
-            chain = self._path_chain(path)
+            chains = [self._path_chain(path)]
+
+            if self.generation.settings.routes is not None:
+                chains += _met_chains(endpoint, method or "GET", routes)
 
             if endpoint.marker is not None:
-                chain = self._mark(chain, endpoint.marker)
+                chains = [self._mark(chain, endpoint.marker) for chain in chains]
 
-        return chain if endpoint.kind == "websocket" else chain.of_http()
+        if endpoint.kind != "websocket":
+            chains = [chain.of_http() for chain in chains]
+
+        by_names: dict[tuple[str, ...], Chain] = {}
+
+        for chain in chains:
+            by_names.setdefault(chain.names, chain)
+
+        return tuple(by_names.values())
 
     def log_summary(self) -> None:
         """Say once what runs where."""
@@ -173,20 +223,39 @@ class Binding:
 
         rows = self.endpoint_chains()
 
-        for endpoint, methods, chain in rows:
-            if endpoint.marker is not None:
-                where = f"{endpoint.name} ({methods} {endpoint.path})"
-                _LOG.info("endpoint %s: %s", where, _arrow(chain))
+        for row in rows:
+            if row.endpoint.marker is not None:
+                where = f"{row.endpoint.name} ({row.methods} {row.endpoint.path})"
+                _LOG.info("endpoint %s: %s", where, _arrow(row.chain))
 
-        uncovered = [f"{methods} {row.path}" for row, methods, chain in rows if not chain.links]
+        for where, found in (
+            ("no plugin runs on", [row for row in rows if row.uncovered]),
+            ("no plugin runs on some paths of", [row for row in rows if row.partly_uncovered]),
+        ):
+            if found:
+                names = ", ".join(f"{row.methods} {row.endpoint.path}" for row in found)
+                _LOG.info("%s: %s", where, names)
 
-        if uncovered:
-            _LOG.info("no plugin runs on: %s", ", ".join(uncovered))
+
+def _met_chains(endpoint: Endpoint, method: str, routes: Sequence[_Route]) -> list[Chain]:
+    """The chains that the file's routes have for paths of an endpoint."""
+    template = of_template(endpoint.path, mount=endpoint.kind == "mount")
+    names = {method, "GET"} if method == "HEAD" else {method}
+    served = [
+        (pattern, chain) for pattern, methods, chain in routes if methods is None or methods & names
+    ]
+    chains, may_meet_none = met_by(template, served)
+    return [*chains, EMPTY_CHAIN] if may_meet_none else chains
 
 
 def _label(plugin: LoadedPlugin) -> str:
-    return f"{plugin.name} (websockets)" if plugin.plugin.network else plugin.name
+    name = f"{plugin.name} (websockets)" if plugin.plugin.network else plugin.name
+    return _state(plugin, name)
+
+
+def _state(plugin: LoadedPlugin, name: str) -> str:
+    return name if plugin.vms else f"{name} (not started)"
 
 
 def _arrow(chain: Chain) -> str:
-    return " -> ".join(chain.names) or "no plugin"
+    return " -> ".join(_state(link.plugin, link.plugin.name) for link in chain.links) or "no plugin"

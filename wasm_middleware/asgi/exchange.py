@@ -135,6 +135,9 @@ class Exchange:
                 await self._run_app(new_scope)
 
             await self.finish()
+        except GeneratorExit:
+            # Its event loop was closed over it: nothing can be waited for any more.
+            raise
         except BaseException:
             for link in self.chain.links:
                 link.plugin.leave(self.stream)

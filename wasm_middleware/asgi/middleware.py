@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -136,6 +137,8 @@ class WasmPluginMiddleware:
             config_key(self._config, settings, self._options),
             self._make_engine,
             functions_key(functions),
+            # Two threads may have an event loop each, and an instance belongs to one.
+            threading.get_ident(),
         )
         make = self._make_engine or (lambda: make_engine(settings.engine, settings.scheduling))
         generation = await REGISTRY.acquire(key, settings, make, functions)

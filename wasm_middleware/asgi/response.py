@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("wasm_middleware")
 
 _NO_BODY_STATUS = frozenset((204, 304))
+#: How a message is framed is settled before its body (RFC 9110, 6.5.1).
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class Response:
@@ -266,6 +268,10 @@ class Response:
         trailers = self._exchange.stream.response.trailers
         assert trailers is not None
         self._trailers = False
+
+        if trailers.changed:
+            _drop_framing(trailers)
+
         await self._send(
             {
                 "type": "http.response.trailers",
@@ -358,6 +364,18 @@ class Response:
 def plain_pairs(headers: HeaderMap) -> list[tuple[bytes, bytes]]:
     """The headers as ASGI has them: without pseudo-headers."""
     return [pair for pair in headers.pairs if pair[0][:1] != b":"]
+
+
+def _drop_framing(trailers: HeaderMap) -> None:
+    """Leave out what would tell a client, or a proxy before it, of another body than there was."""
+    found = [name for name in _FRAMING if trailers.get(name) is not None]
+
+    for name in found:
+        trailers.remove(name)
+
+    if found:
+        names = b", ".join(found).decode()
+        _LOG.warning("plugins made %s a trailer, which it can't be: it is left out", names)
 
 
 def read_status(headers: HeaderMap, default: int) -> int:

@@ -92,7 +92,13 @@ def _go_on(call: Coroutine[object, object, T], waits_for: object) -> Generator[o
 
 
 async def _to_its_end(call: Coroutine[object, object, T]) -> T:
-    task = asyncio.get_running_loop().create_task(call)
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(call)
+
+    # Those of a loop that was closed over them never end.
+    if _TASKS and next(iter(_TASKS)).get_loop() is not loop:
+        _TASKS.difference_update([task for task in _TASKS if task.get_loop().is_closed()])
+
     _TASKS.add(task)
     task.add_done_callback(_TASKS.discard)
     return await asyncio.shield(task)

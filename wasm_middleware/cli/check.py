@@ -30,7 +30,13 @@ from wasm_middleware.cli.report import (
     RouteRow,
     UpstreamRow,
 )
-from wasm_middleware.config import Settings, UpstreamSettings, load_settings, read_module
+from wasm_middleware.config import (
+    PluginSettings,
+    Settings,
+    UpstreamSettings,
+    load_settings,
+    read_module,
+)
 from wasm_middleware.config.units import format_duration, format_size
 from wasm_middleware.engines.module_info import read_module_info
 from wasm_middleware.errors import ConfigError, Diagnostic
@@ -99,7 +105,7 @@ def _make_report(file: str, app_name: str | None, level: str | None) -> CheckRep
 
 
 async def _run_plugins(report: CheckReport, settings: Settings, app: object) -> None:
-    engine = make_engine(settings.engine)
+    engine = make_engine(settings.engine, settings.scheduling)
 
     try:
         with output.status("starting the plugins"):
@@ -134,6 +140,7 @@ def _describe(report: CheckReport, generation: Generation) -> None:
     for index, plugin in enumerate(generation.plugins.values()):
         report.plugins.append(_plugin_row(settings, plugin))
         report.warnings += _plugin_warnings(settings, index, plugin)
+        report.warnings += _time_warnings(settings, index, plugin.settings)
 
     for route in settings.routes or ():
         methods = ",".join(sorted(route.methods or ())) or "*"
@@ -195,6 +202,23 @@ def _plugin_warnings(settings: Settings, index: int, plugin: LoadedPlugin) -> It
             yield settings.source.diagnostic(where, message, hint)
 
 
+def _time_warnings(settings: Settings, index: int, plugin: PluginSettings) -> Iterator[Diagnostic]:
+    """Limits of time that are missing, or that never count."""
+    timeout, in_all = plugin.timeout, plugin.request_timeout
+
+    if timeout is None and in_all is None:
+        message = f"{plugin.name} has no limit of time: a call of it may never end"
+        hint = "give it a timeout, or a request_timeout"
+        yield settings.source.diagnostic(("plugins", index, "timeout"), message, hint)
+
+    if timeout is not None and in_all is not None and in_all < timeout:
+        message = (
+            f"{plugin.name} may take {format_duration(in_all)} in all calls of a request, less "
+            f"than its timeout of {format_duration(timeout)} for each"
+        )
+        yield settings.source.diagnostic(("plugins", index, "request_timeout"), message)
+
+
 def _describe_application(report: CheckReport, generation: Generation, app: object) -> None:
     name = report.application
     layers = middlewares(app)
@@ -213,8 +237,12 @@ def _describe_application(report: CheckReport, generation: Generation, app: obje
         message = "its endpoints can't be listed: it has no Starlette or FastAPI routes"
         report.warnings.append(Diagnostic(name, 0, 0, "", message))
 
-    for endpoint, methods, chain in binding.endpoint_chains():
-        row = EndpointRow(methods, endpoint.path, endpoint.name, chain.route, chain.names)
+    for found in binding.endpoint_chains():
+        endpoint, chain = found.endpoint, found.chain
+        others = [other.names for other in found.others]
+        row = EndpointRow(
+            found.methods, endpoint.path, endpoint.name, chain.route, chain.names, others
+        )
         report.endpoints.append(row)
 
     report.warnings += _encoder_warnings(report, layers, generation)

@@ -59,13 +59,17 @@ class UpstreamRow:
 
 @dataclass(frozen=True, slots=True)
 class EndpointRow:
-    """An endpoint of the application with its chain; `route` is empty where none matches."""
+    """An endpoint of the application with its chain; `route` is empty where none matches.
+
+    `other_chains` are those of some of its paths: `/{rest:path}` may belong to several routes.
+    """
 
     methods: str
     path: str
     name: str
     route: str
     chain: Sequence[str]
+    other_chains: Sequence[Sequence[str]] = ()
 
 
 @dataclass(slots=True)
@@ -87,7 +91,13 @@ class CheckReport:
     @property
     def uncovered(self) -> list[EndpointRow]:
         """The endpoints that no plugin runs on."""
-        return [endpoint for endpoint in self.endpoints if not endpoint.chain]
+        return [row for row in self.endpoints if not any((row.chain, *row.other_chains))]
+
+    @property
+    def partly_uncovered(self) -> list[EndpointRow]:
+        """Those that no plugin runs on for some of their paths."""
+        chains = [(row, (row.chain, *row.other_chains)) for row in self.endpoints]
+        return [row for row, every in chains if any(every) and not all(every)]
 
     def print(self) -> None:
         """Print it for people: what is wrong to stderr, what runs where to stdout."""
@@ -149,12 +159,24 @@ class CheckReport:
 
     def _print_endpoints(self) -> None:
         _heading(f"endpoints of {self.application}")
-        rows = [(row.methods, row.path, row.name, _arrow(row.chain)) for row in self.endpoints]
+        rows = [
+            (
+                row.methods,
+                row.path,
+                row.name,
+                ", or ".join(_arrow(chain) for chain in (row.chain, *row.other_chains)),
+            )
+            for row in self.endpoints
+        ]
         _print_lines(output.columns(rows))
 
-        if self.uncovered:
-            _heading("no plugin runs on")
-            _print_lines(output.columns((row.methods, row.path) for row in self.uncovered))
+        for heading, uncovered in (
+            ("no plugin runs on", self.uncovered),
+            ("no plugin runs on some paths of", self.partly_uncovered),
+        ):
+            if uncovered:
+                _heading(heading)
+                _print_lines(output.columns((row.methods, row.path) for row in uncovered))
 
     def as_json(self) -> dict[str, object]:
         """The same for programs; the keys are a promise."""
@@ -170,6 +192,7 @@ class CheckReport:
             "application": self.application,
             "endpoints": [dataclasses.asdict(row) for row in self.endpoints],
             "uncovered": [f"{row.methods} {row.path}" for row in self.uncovered],
+            "partly_uncovered": [f"{row.methods} {row.path}" for row in self.partly_uncovered],
         }
 
 

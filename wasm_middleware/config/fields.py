@@ -196,7 +196,7 @@ def duration(*, none: bool = False) -> Kind:
     """A duration in seconds; with `none`, also the word for no limit, which becomes None."""
 
     def check(value: object) -> float | None:
-        return None if none and value == "none" else parse_duration(value)
+        return None if none and value == "none" else parse_duration(value, none=none)
 
     plain = {"type": "string", "pattern": DURATION_PATTERN}
     return Kind(check, _or_reference(plain, {"enum": ["none"]}) if none else _or_reference(plain))

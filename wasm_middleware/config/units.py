@@ -41,6 +41,7 @@ _DURATIONS: Final = {
     "m": Decimal(60),
     "h": Decimal(3600),
 }
+_NO_LIMIT: Final = "write none for no limit"
 # Bounded, so that no number takes long to read.
 _QUANTITY: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
 
@@ -65,11 +66,17 @@ def parse_size(value: object, *, least: int, most: int) -> int:
     return int(size)
 
 
-def parse_duration(value: object) -> float:
-    """Read a duration in seconds, more than nothing; raise `Mistake` with what to write."""
-    number, unit = _split(
-        value, "a duration such as 50ms", "write 50ms; the units are us, ms, s, m, h"
-    )
+def parse_duration(value: object, *, none: bool = False) -> float:
+    """Read a duration in seconds, more than nothing; raise `Mistake` with what to write.
+
+    With `none`, that is the word for whoever means no limit; it is the caller's to read.
+    """
+    hint = "write 50ms; the units are us, ms, s, m, h"
+
+    if none and value in (None, 0, "0"):
+        hint = _NO_LIMIT
+
+    number, unit = _split(value, "a duration such as 50ms", hint)
     factor = _DURATIONS.get(unit)
 
     if factor is None:
@@ -79,7 +86,8 @@ def parse_duration(value: object) -> float:
 
     if not 0 < seconds <= MAX_DURATION:
         bounds = f"more than 0 and at most {format_duration(MAX_DURATION)}"
-        raise Mistake(Problem(f"{{seen}} is out of bounds, expected {bounds}", "", value))
+        hint = _NO_LIMIT if none else ""
+        raise Mistake(Problem(f"{{seen}} is out of bounds, expected {bounds}", hint, value))
 
     return seconds
 

@@ -1,9 +1,9 @@
 """What a module's bytes say about it, without an engine.
 
 A module is a sequence of sections, each an id byte, a size and a body (core specification,
-"Binary Format"). Six of them hold what a host wants to know: types, imports, functions, tables,
-memories and exports. The rest is skipped by its size. Nothing is trusted: every read is checked,
-every count is bounded by the bytes that are left, and all of them together by
+"Binary Format"). Six of them hold what a host wants to know: types, imports, functions, memories,
+exports and the start function. The rest is skipped by its size. Nothing is trusted: every read is
+checked, every count is bounded by the bytes that are left, and all of them together by
 `limits.MAX_MODULE_ITEMS`.
 
 A function's type is written as in `abi.signatures`: one letter a value, `i` i32, `I` i64, `f` f32,
@@ -75,6 +75,8 @@ class ModuleInfo:
     imports: tuple[Import, ...] = ()
     exports: tuple[Export, ...] = ()
     memory: MemoryType | None = None
+    #: The type of its start function, if it has one: any module may say so, of any function.
+    start: str | None = None
 
     def exported_function(self, name: str) -> Export | None:
         for export in self.exports:
@@ -116,6 +118,7 @@ def read_module_info(wasm: bytes) -> ModuleInfo:
         imports=tuple(sections.imports),
         exports=tuple(sections.exports),
         memory=sections.memory,
+        start=sections.start,
     )
 
 
@@ -127,6 +130,7 @@ class _Sections:
     imports: list[Import] = field(default_factory=list)
     exports: list[Export] = field(default_factory=list)
     memory: MemoryType | None = None
+    start: str | None = None
     #: How many more may be read, of anything that there are several of.
     left: int = limits.MAX_MODULE_ITEMS
 
@@ -199,9 +203,20 @@ def _read_sections(reader: Reader, sections: _Sections) -> None:
         number = reader.byte()
         body = reader.part()
 
-        if number in _SECTIONS:
+        if number == _START:
+            if sections.start is not None:
+                raise ModuleFormatError("it has more than one start section")
+
+            sections.start = sections.functions[body.number()]
+        elif number in _SECTIONS:
             for _ in sections.take(body.count()):
                 _SECTIONS[number](body, sections)
+        else:
+            continue
+
+        # What is taken apart anew (`start_section`) must have been read to its end.
+        if body.position != body.end:
+            raise ModuleFormatError(f"its section {number} is longer than what is in it")
 
 
 def _read_type(reader: Reader, sections: _Sections) -> None:
@@ -294,3 +309,4 @@ _SECTIONS = {
     5: _read_memory,
     7: _read_export,
 }
+_START = 8

@@ -14,7 +14,8 @@ Rules that every engine keeps:
   that a host function raises ends the call and poisons nothing.
 - Where an engine `suspends`, a guest call may be left in its middle, so that others go on: when it
   computes for long, and when a host function that `may_wait` raises `HostWait`. One that is
-  cancelled there poisons its instance. Elsewhere a guest call runs from its beginning to its end.
+  cancelled there poisons its instance; a wait that takes too long is given up, and does not.
+  Elsewhere a guest call runs from its beginning to its end.
 - `compile` and `compile_isolated` block and may be called on any thread. Everything else belongs to
   one thread at a time; an instance is entered by one call at a time (`HostBug` otherwise).
 

@@ -2,13 +2,21 @@
 
 Instantiation can't be left in its middle. A start function that is called like any other has a
 timeout, gives way to others, and finds a memory that its host calls can reach.
+
+What wasmtime checks of a start section it does not check of an export: that is done here. A call
+of a function that takes or gives values, as one that does neither, would end the process.
 """
 
 from __future__ import annotations
 
-from wasm_middleware.engines.module_info import ExternKind, ModuleFormatError, Reader
+from wasm_middleware.engines.module_info import (
+    ExternKind,
+    ModuleFormatError,
+    ModuleInfo,
+    Reader,
+)
 
-#: What it is exported as. No toolchain makes such a name.
+#: What it is exported as. No toolchain makes such a name, and no module may have it.
 START: str = "wasm-middleware start"
 
 _HEADER = 8
@@ -17,27 +25,29 @@ _EXPORT, _START, _CUSTOM = 7, 8, 0
 _AFTER_EXPORTS = (_START, 9, 12, 10, 11)
 
 
-def export_start(wasm: bytes) -> bytes:
+def export_start(wasm: bytes, info: ModuleInfo) -> bytes:
     """The module with its start function exported as `START`; the same bytes if it has none.
 
-    Raises `ModuleFormatError` if it can't be read.
+    Raises `ModuleFormatError` if it can't be read, or has no business with that name or function.
     """
+    if any(export.name == START for export in info.exports):
+        raise ModuleFormatError(f"it exports {START!r}, a name that is not for modules")
+
+    if info.start is None:
+        return wasm
+
+    if info.start != ">":
+        raise ModuleFormatError("its start function has parameters or results")
+
     try:
         sections = _sections(wasm)
     except IndexError as error:
         raise ModuleFormatError("the file is damaged or cut short") from error
 
-    starts = [body for number, body in sections if number == _START]
-
-    if not starts:
-        return wasm
-
-    if len(starts) > 1 or not starts[0]:
-        raise ModuleFormatError("it has more than one start section")
-
     # The body of the section is the function's number, as an export has it too.
+    (start,) = [body for number, body in sections if number == _START]
     name = START.encode()
-    export = bytes([len(name)]) + name + bytes([ExternKind.FUNCTION]) + starts[0]
+    export = bytes([len(name)]) + name + bytes([ExternKind.FUNCTION]) + start
     return wasm[:_HEADER] + b"".join(_section(*one) for one in _moved(sections, export))
 
 

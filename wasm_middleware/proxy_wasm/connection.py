@@ -103,6 +103,8 @@ class ConnectionContext(ChainContext):
 
             if callbacks.delete is not None and not vm.guest.poisoned:
                 await vm.enter(self, callbacks.delete, "on_delete", self.id)
+
+            self.tell_served()
         except GuestError as error:
             vm.report(error)
         finally:
@@ -316,6 +318,10 @@ class Connection:
 
     def limit_exceeded(self, context: ConnectionContext, direction: Direction) -> None:
         """A plugin gathers more than it may. The sender is told, whatever the failure policy."""
+        # How it ends is settled; the guest may go on for all of its time.
+        if self.closing is not None:
+            return
+
         plugin = context.plugin
         phase = f"on_{direction.name}_data"
         error = GuestBodyLimit(
@@ -324,7 +330,10 @@ class Connection:
             plugin=plugin.name,
             phase=phase,
         )
-        _LOG.error("%s", error, extra={"plugin": plugin.name, "phase": phase})
+
+        if context.vm.admits(logging.ERROR):
+            _LOG.error("%s", error, extra={"plugin": plugin.name, "phase": phase})
+
         self._close(Closing(MESSAGE_TOO_BIG, failed=True))
 
     async def closed(self, direction: Direction, peer: PeerType) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wasm_middleware import limits
 from wasm_middleware.abi.enums import Action, BufferType, MapType
 from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.abi.properties import Path
@@ -22,6 +21,7 @@ from wasm_middleware.errors import (
 from wasm_middleware.proxy_wasm.buffers import Buffer
 from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.headers import HeaderMap
+from wasm_middleware.proxy_wasm.properties import PluginProperties
 
 if TYPE_CHECKING:
     from wasm_middleware.proxy_wasm.plugin import Plugin
@@ -111,20 +111,6 @@ class Context:
         return False
 
 
-def store_property(properties: dict[Path, bytes], path: Path, value: bytes) -> bool:
-    """Put a value among others, if they stay below their cap in `limits`."""
-    used = sum(len(kept) + sum(map(len, name)) for name, kept in properties.items() if name != path)
-
-    if used + len(value) + sum(map(len, path)) > limits.MAX_STREAM_PROPERTIES_BYTES:
-        return False
-
-    if path not in properties and len(properties) >= limits.MAX_STREAM_PROPERTIES:
-        return False
-
-    properties[path] = value
-    return True
-
-
 class ChainContext(Context):
     """One plugin's context in a chain of them, in a stream or in a connection.
 
@@ -186,6 +172,11 @@ class ChainContext(Context):
         if create is not None:
             await vm.enter(self, create, "on_context_create", self.id, self.root.id)
 
+    def tell_served(self) -> None:
+        """The stream is over: unless the plugin has failed in it, that speaks for the plugin."""
+        if self._instances is not None and not self.left_out:
+            self._instances.served()
+
     def move_to(self, vm: Vm) -> None:
         """Another instance is the one that it stays on."""
         if vm is not self.vm:
@@ -219,14 +210,14 @@ class RootContext(Context):
         #: The queues whose messages it wants to be told of.
         self.queues: set[int] = set()
         #: What the plugin has set here, for all of its streams.
-        self.properties: dict[Path, bytes] = {}
+        self.properties = PluginProperties()
 
     def get_property(self, path: Path) -> bytes | None:
         value = super().get_property(path)
         return self.properties.get(path) if value is None else value
 
     def set_property(self, path: Path, value: bytes) -> bool:
-        return store_property(self.properties, path, value)
+        return self.properties.store(path, value)
 
     @property
     def tick_period(self) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from wasm_middleware import limits
 from wasm_middleware.abi import protobuf
 from wasm_middleware.abi.enums import Status
 from wasm_middleware.abi.properties import parse_path
@@ -33,7 +34,13 @@ def set_envoy_filter_state(context: Context, arguments: bytes) -> bytes:
     fixed set of paths, each with a type; here any path takes any bytes, until the request is over.
     """
     message = protobuf.decode(arguments)
-    path = parse_path(message.text(1).encode())
+    text = message.text(1).encode()
+
+    # As for every property: a path of millions of segments takes long to take apart.
+    if len(text) > limits.MAX_PROPERTY_PATH_BYTES:
+        raise ValueError(f"a path of {len(text)} bytes")
+
+    path = parse_path(text)
 
     if not path:
         raise ValueError("there is no path")

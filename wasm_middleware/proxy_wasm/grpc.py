@@ -33,6 +33,7 @@ from wasm_middleware.proxy_wasm.buffers import Buffer
 from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.headers import HeaderMap, InvalidHeader, check_value
 from wasm_middleware.proxy_wasm.ports import GrpcCall, GrpcClient, GrpcStream
+from wasm_middleware.proxy_wasm.underway import Held
 
 if TYPE_CHECKING:
     from wasm_middleware.proxy_wasm.context import RootContext
@@ -52,11 +53,12 @@ _OK = (0, b"")
 class GrpcSession:
     """One call or stream: the client's `GrpcEvents`, the VM's `PendingCall`."""
 
-    __slots__ = ("_call", "_root", "_token", "closed_here", "stream")
+    __slots__ = ("_call", "_held", "_root", "_token", "closed_here", "stream")
 
     stream: GrpcStream
 
-    def __init__(self, root: RootContext, token: int, call: GrpcCall) -> None:
+    def __init__(self, root: RootContext, token: int, call: GrpcCall, held: Held) -> None:
+        self._held = held
         self._root = root
         self._token = token
         self._call = call
@@ -101,6 +103,7 @@ class GrpcSession:
 
     def cancel(self) -> None:
         self._end()
+        self._held.release()
         self.stream.cancel()
 
     @property
@@ -113,6 +116,7 @@ class GrpcSession:
             return False
 
         del self._root.vm.calls[self._token]
+        self._held.release()
         return True
 
     async def _metadata(self, callback: str, map_type: MapType, given: Sequence[Pair]) -> None:
@@ -138,11 +142,11 @@ class GrpcSession:
         await self._root.vm.deliver(self._root, delivery)
 
 
-def start_session(root: RootContext, client: GrpcClient, call: GrpcCall) -> int:
-    """Begin a call or stream that is answered to `root`; its token."""
+def start_session(root: RootContext, client: GrpcClient, call: GrpcCall, held: Held) -> int:
+    """Begin a call or stream that is answered to `root`, and has that room; its token."""
     vm = root.vm
     token = vm.new_token()
-    session = GrpcSession(root, token, call)
+    session = GrpcSession(root, token, call, held)
     session.stream = client.start(call, session)
     vm.calls[token] = session
     return token

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel
 from wasm_middleware.proxy_wasm.lograte import LogRate
+from wasm_middleware.proxy_wasm.underway import UnderWay
 
 REQUEST_HEADERS = "on_request_headers"
 REQUEST_BODY = "on_request_body"
@@ -42,6 +43,8 @@ class Plugin:
     log_level: LogLevel = LogLevel.INFO
     #: What all its instances may write together.
     log_rate: LogRate = field(default_factory=LogRate)
+    #: What the calls of all its instances hold.
+    under_way: UnderWay = field(default_factory=UnderWay)
     timeout: float | None = limits.DEFAULT_TIMEOUT
     #: Of all calls in one request, by the clock on the wall.
     request_timeout: float | None = None

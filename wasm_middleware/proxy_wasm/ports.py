@@ -70,6 +70,12 @@ class Instances(Protocol):
         Any task may go on with it, not only the one that has begun.
         """
 
+    def served(self) -> None:
+        """A stream that was given one has come to its end, and the plugin has not failed in it.
+
+        The instance may be gone by then: the plugin was of use all the same.
+        """
+
 
 def _unheard(_error: MemoryFault) -> None:
     """Nobody wants to know."""
@@ -257,7 +263,8 @@ class GrpcStream(Protocol):
 
     def send(self, message: bytes, *, end_stream: bool) -> None:
         """Queue a message of a stream; after the end it is dropped. A stream that takes less than
-        it is sent is closed with RESOURCE_EXHAUSTED, where more waits than `limits` allows."""
+        it is sent is closed with RESOURCE_EXHAUSTED, where more waits than `limits` allows of it or
+        of all streams of its plugin: raises `StoreFull` with what to say of it."""
 
     def close(self) -> None:
         """Say that no more messages come from here; answers still do."""
@@ -349,6 +356,9 @@ class Background(Protocol):
         self, function: Callable[..., Coroutine[object, object, None]], *args: object
     ) -> Cancel:
         """Run it as `run` does; what is returned cancels it."""
+
+    def after(self, seconds: float, function: Callable[[], object]) -> Cancel:
+        """Call it then, unless what is returned is called before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from wasm_middleware import limits
 from wasm_middleware.abi.properties import Nanoseconds, Path, Value, encode_value
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 
@@ -40,6 +41,36 @@ Attribute = Callable[["StreamContext"], Value | Nanoseconds | None]
 _WASM = b"wasm."
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2", "3": "HTTP/3"}
+
+
+class PluginProperties(dict[Path, bytes]):
+    """What plugins have set, for one stream or by one root context; written to by `store` alone."""
+
+    __slots__ = ("_used",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Bytes: counted up, since a guest may set one property after the other.
+        self._used = 0
+
+    def store(self, path: Path, value: bytes) -> bool:
+        """Put a value among the others, if they stay below their caps in `limits`."""
+        before = self.get(path)
+        used = self._used + len(value)
+
+        if before is not None:
+            used -= len(before)
+        elif len(self) >= limits.MAX_STREAM_PROPERTIES:
+            return False
+        else:
+            used += sum(map(len, path)) + (len(path) + 1) * limits.PROPERTY_OVERHEAD
+
+        if used > limits.MAX_STREAM_PROPERTIES_BYTES:
+            return False
+
+        self[path] = value
+        self._used = used
+        return True
 
 
 def get(context: StreamContext, path: Path) -> bytes | None:

@@ -37,10 +37,11 @@ from wasm_middleware.errors import (
 )
 from wasm_middleware.proxy_wasm import properties
 from wasm_middleware.proxy_wasm.buffers import EMPTY, Buffer
-from wasm_middleware.proxy_wasm.context import ChainContext, RootContext, store_property
+from wasm_middleware.proxy_wasm.context import ChainContext, RootContext
 from wasm_middleware.proxy_wasm.flow import Flow
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 from wasm_middleware.proxy_wasm.ports import Clock, Instances
+from wasm_middleware.proxy_wasm.properties import PluginProperties
 from wasm_middleware.proxy_wasm.reply import LocalReply, is_grpc
 from wasm_middleware.proxy_wasm.vm import Vm
 
@@ -126,6 +127,8 @@ class StreamContext(ChainContext):
 
                 if vm.callbacks.delete is not None:
                     await vm.enter(self, vm.callbacks.delete, "on_delete", self.id)
+
+            self.tell_served()
         except GuestError as error:
             vm.report(error)
         finally:
@@ -207,7 +210,7 @@ class StreamContext(ChainContext):
         return properties.get(self, path)
 
     def set_property(self, path: Path, value: bytes) -> bool:
-        return store_property(self.stream.properties, path, value)
+        return self.stream.properties.store(path, value)
 
 
 class Stream:
@@ -236,7 +239,7 @@ class Stream:
 
     request: Flow
     response: Flow
-    properties: dict[Path, bytes]
+    properties: PluginProperties
     number: int
     started_on: int
     started_at: int
@@ -260,7 +263,7 @@ class Stream:
         #: The server can send trailers, and the response's start can still announce them.
         self.may_add_trailers = False
         self.finished = False
-        self.properties = {}
+        self.properties = PluginProperties()
         self.on_wake: Callable[[], object] | None = None
         self.started_on = clock.now()
         self.started_at = clock.monotonic()
@@ -418,15 +421,21 @@ class Stream:
 
     def body_limit_exceeded(self, context: StreamContext, *, response: bool) -> None:
         """A plugin gathers or makes more than it may: 413 for a request, 500 for a response."""
+        # How it ends is settled; the guest may go on for all of its time.
+        if self.interrupted:
+            return
+
         plugin = context.plugin
         direction = "response" if response else "request"
-        _LOG.error(
-            "plugin %r: it holds a %s body of more than its body_limit of %d bytes",
-            plugin.name,
-            direction,
-            plugin.body_limit,
-            extra={"plugin": plugin.name, "phase": f"on_{direction}_body"},
-        )
+
+        if context.vm.admits(logging.ERROR):
+            _LOG.error(
+                "plugin %r: it holds a %s body of more than its body_limit of %d bytes",
+                plugin.name,
+                direction,
+                plugin.body_limit,
+                extra={"plugin": plugin.name, "phase": f"on_{direction}_body"},
+            )
 
         if self.committed:
             self._abort(GuestBodyLimit("body_limit", plugin=plugin.name))

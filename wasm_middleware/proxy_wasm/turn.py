@@ -14,18 +14,22 @@ from wasm_middleware.proxy_wasm.ports import Event
 class Turn:
     """Belongs to one event loop. `busy`: somebody has it, who may set that while nobody does."""
 
-    __slots__ = ("_new_event", "_waiting", "busy", "on_free")
+    __slots__ = ("_given", "_new_event", "_waiting", "busy", "on_free", "on_wait")
 
     def __init__(self, new_event: Callable[[], Event]) -> None:
         self.busy = False
         self._new_event = new_event
         self._waiting: deque[Event] | None = None
+        #: Whose turn it is who has not gone on yet.
+        self._given: Event | None = None
         #: Called when nobody has the turn any more, nor waits for it.
         self.on_free: Callable[[], object] | None = None
+        #: Called when somebody is about to wait.
+        self.on_wait: Callable[[], object] | None = None
 
     async def __aenter__(self) -> None:
         if self.busy:
-            await self.wait()
+            await self.wait(self.join())
 
         self.busy = True
 
@@ -37,24 +41,52 @@ class Turn:
 
         if self._waiting:
             self.busy = True
-            self._waiting.popleft().set()
+            self._given = self._waiting.popleft()
+            self._given.set()
         elif self.on_free is not None:
             self.on_free()
 
-    async def wait(self) -> None:
-        """Wait to be handed the turn; a waiter that is cancelled hands it on."""
+    @property
+    def waiting(self) -> int:
+        """How many wait for it."""
+        return len(self._waiting) if self._waiting is not None else 0
+
+    def join(self) -> Event:
+        """A place behind those who wait."""
+        if self.on_wait is not None:
+            self.on_wait()
+
         if self._waiting is None:
             self._waiting = deque()
 
         event = self._new_event()
         self._waiting.append(event)
+        return event
 
+    def leave(self, place: Event) -> None:
+        """Whoever waits there waits no longer, if it is not its turn yet."""
+        if self._waiting is not None and place in self._waiting:
+            self._waiting.remove(place)
+            place.set()
+
+    async def wait(self, place: Event) -> bool:
+        """Wait to be handed the turn; False if it was not, since somebody has called `leave`.
+
+        A waiter that is cancelled hands it on.
+        """
         try:
-            await event.wait()
+            await place.wait()
         except BaseException:
-            if event.is_set():
+            if self._given is place:
+                self._given = None
                 self.release()
             else:
-                self._waiting.remove(event)
+                self.leave(place)
 
             raise
+
+        if self._given is not place:
+            return False
+
+        self._given = None
+        return True

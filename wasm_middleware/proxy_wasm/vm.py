@@ -34,6 +34,7 @@ from wasm_middleware.errors import (
     GuestTrap,
     MemoryFault,
     PluginLoadError,
+    PluginUnavailableError,
 )
 from wasm_middleware.proxy_wasm.callbacks import Callbacks
 from wasm_middleware.proxy_wasm.context import Context, RootContext
@@ -50,6 +51,7 @@ _MAX_ID = 0xFFFF_FFFF
 #: The members of an enum take longer to look up than to return.
 _OK = Status.OK
 _LOST = "its instance failed in another call"
+_LOST_BEFORE = f"{_LOST}, before this one began"
 _LAST_PHASES = ("on_log", "on_done", "on_delete")
 _UNLOADED = "its instance was unloaded"
 
@@ -69,6 +71,7 @@ class Vm(PluginLog):
         "contexts",
         "delivery",
         "guest",
+        "interrupted",
         "last_status",
         "memory",
         "on_change",
@@ -108,6 +111,8 @@ class Vm(PluginLog):
         self._last_id = 0
         self._last_token = 0
         self._allocating = False
+        #: It failed since a call into it was given up, and not by its own doing.
+        self.interrupted = False
         #: Why it can't be entered any more, once whoever waits for it has been told.
         self._gone = ""
 
@@ -294,11 +299,6 @@ class Vm(PluginLog):
         self.changed()
 
     @property
-    def has_served(self) -> bool:
-        """Whether a stream has come to its end on it."""
-        return self._last_id > len(self.contexts)
-
-    @property
     def consumes(self) -> bool:
         """Whether any of its root contexts waits for messages of a queue."""
         return any(root.queues for root in self.roots.values())
@@ -336,7 +336,8 @@ class Vm(PluginLog):
         if not error.reported:
             error.reported = True
             # What has failed in another call was said there.
-            level = logging.WARNING if error.reason == _LOST else logging.ERROR
+            beside = error.reason in (_LOST, _LOST_BEFORE)
+            level = logging.WARNING if beside else logging.ERROR
             extra = {"plugin": self.plugin.name, "phase": error.phase}
             # Not the error itself: who keeps records would keep its traceback, and this instance.
             _LOG.log(level, "%s", str(error), extra=extra)
@@ -369,7 +370,8 @@ class Vm(PluginLog):
     ) -> int:
         """Call the guest with `context` as the effective one; raises `GuestError`.
 
-        Waits for a call that was left in its middle.
+        Waits for a call that was left in its middle. A stream does so for a bounded time, and among
+        a bounded number; beyond that it raises `PluginUnavailableError`, and costs nobody else.
         """
         if context is not None and context.time_left is not None:
             return await self._enter_limited(context, context.time_left, function, phase, arguments)
@@ -377,7 +379,7 @@ class Vm(PluginLog):
         turn = self.turn
 
         if turn.busy:
-            await turn.wait()
+            await self._wait_for_turn(context, phase, limits.MAX_INSTANCE_WAIT)
 
         turn.busy = True
 
@@ -385,6 +387,31 @@ class Vm(PluginLog):
             return await self._call(context, function, phase, *arguments)
         finally:
             turn.release()
+
+    async def _wait_for_turn(self, context: Context | None, phase: str, seconds: float) -> None:
+        turn = self.turn
+
+        # Root contexts have no failure policy; and whoever was created is to be ended.
+        if context is None or context is context.root or phase in _LAST_PHASES:
+            await turn.wait(turn.join())
+            return
+
+        if turn.waiting >= limits.MAX_INSTANCE_WAITERS:
+            raise self._too_busy(f"{turn.waiting} requests wait for its instance already")
+
+        place = turn.join()
+        stop = self.services.background.after(seconds, lambda: turn.leave(place))
+
+        try:
+            if not await turn.wait(place):
+                raise self._too_busy(f"its instance was busy with others for {seconds:.3g} s")
+        finally:
+            stop()
+
+    def _too_busy(self, reason: str) -> PluginUnavailableError:
+        error = PluginUnavailableError(self.plugin.name, reason, kind="pool")
+        self.log(LogLevel.ERROR, reason)
+        return error
 
     async def _enter_limited(
         self,
@@ -395,11 +422,17 @@ class Vm(PluginLog):
         arguments: tuple[int, ...],
     ) -> int:
         """The same for a context whose calls may take some time in all, waiting included."""
-        clock = self.services.clock
+        clock, turn = self.services.clock, self.turn
         begun = clock.monotonic()
 
         try:
-            async with self.turn:
+            if turn.busy:
+                seconds = min(max(left, 0) / 1e9, limits.MAX_INSTANCE_WAIT)
+                await self._wait_for_turn(context, phase, seconds)
+
+            turn.busy = True
+
+            try:
                 left -= clock.monotonic() - begun
 
                 # The last callbacks are for tidying up, and have the plugin's `timeout`.
@@ -411,6 +444,8 @@ class Vm(PluginLog):
                     self.guest.limit_call(left / 1e9)
 
                 return await self._call(context, function, phase, *arguments)
+            finally:
+                turn.release()
         finally:
             assert context.time_left is not None
             context.time_left -= clock.monotonic() - begun
@@ -419,7 +454,8 @@ class Vm(PluginLog):
         self, context: Context | None, function: GuestFunction, phase: str, *arguments: int
     ) -> int:
         if self.guest.poisoned:
-            raise GuestTrap(self._gone or _LOST, plugin=self.plugin.name, phase=phase)
+            reason = _LOST_BEFORE if self._gone in ("", _LOST) else self._gone
+            raise GuestTrap(reason, plugin=self.plugin.name, phase=phase)
 
         try:
             self.context = context
@@ -454,6 +490,7 @@ class Vm(PluginLog):
             # A signal's handler, or a call that was cancelled. One that was cancelled before it
             # began has touched nothing; of any other the guest is half-way through.
             if self.guest.poisoned:
+                self.interrupted = True
                 reason = f"it was interrupted by {type(error).__name__}"
                 # The failed context as well: nobody turns this error into its failure policy.
                 self._lost(None, GuestTrap(reason, plugin=self.plugin.name, phase=phase))

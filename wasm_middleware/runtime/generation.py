@@ -4,7 +4,7 @@ Loading compiles each module on a worker thread and starts its instances. Every 
 that one start shows what is wrong with all of them. A module that can't be loaded is a mistake in
 the file and fails the whole with a `ConfigError` that points at its entry. So does a plugin that
 would not start, unless it is `fail_open`: then the service starts without it, and it is tried again
-when requests come.
+in the background.
 """
 
 from __future__ import annotations
@@ -199,4 +199,5 @@ async def _start_plugin(plugin: LoadedPlugin) -> None:
         if plugin.settings.failure_policy != "fail_open":
             raise
 
-        _LOG.error("%s; it is fail_open: the service starts without it", error)
+        message = "%s; it is fail_open: the service starts without it, and tries again in %.1f s"
+        _LOG.error(message, error, plugin.retry_in)

@@ -17,10 +17,11 @@ from wasm_middleware import limits
 from wasm_middleware.abi.enums import AbiVersion, LogLevel
 from wasm_middleware.config import PluginSettings
 from wasm_middleware.engines.protocol import Instance, InstanceLimits, Module
-from wasm_middleware.errors import GuestError, PluginLoadError
+from wasm_middleware.errors import GuestError, GuestTimeout, PluginLoadError
 from wasm_middleware.proxy_wasm.hostcalls import resolve
 from wasm_middleware.proxy_wasm.lograte import LogRate
 from wasm_middleware.proxy_wasm.plugin import PYTHON_LEVELS, Plugin
+from wasm_middleware.proxy_wasm.pluginlog import tell_dropped
 from wasm_middleware.proxy_wasm.ports import Services
 from wasm_middleware.proxy_wasm.vm import Vm
 from wasm_middleware.runtime.inspection import (
@@ -56,10 +57,13 @@ class LoadedPlugin:
         self.services = services
         self._configs = tuple(dict.fromkeys(configs))
         self._start_timeout = limits.START_TIMEOUT
-        self._pool = Pool(settings.name, settings.instances, self._spawn)
+        self._pool = Pool(
+            settings.name, settings.instances, self._spawn, fail_open=self.plugin.fail_open
+        )
         #: See `Pool`; it fulfils `ports.Instances`.
         self.any, self.ready = self._pool.any, self._pool.ready
         self.take, self.leave = self._pool.take, self._pool.leave
+        self.served = self._pool.served
 
         if self.inspection.problems:
             raise PluginLoadError(self.name, "; ".join(self.inspection.problems))
@@ -103,6 +107,11 @@ class LoadedPlugin:
         """Its instances, for people who look."""
         return tuple(self._pool.vms)
 
+    @property
+    def retry_in(self) -> float:
+        """Seconds until it is started again, after that has failed."""
+        return self._pool.retry_in
+
     async def start(self) -> None:
         """Start as many instances as the settings ask for, at least.
 
@@ -116,7 +125,10 @@ class LoadedPlugin:
         What they have left to do (`proxy_done`) may take `limits.DONE_TIMEOUT` seconds; cancelled,
         it frees them at once.
         """
-        await self._pool.close()
+        try:
+            await self._pool.close()
+        finally:
+            tell_dropped(self.plugin)
 
     async def _spawn(self) -> Vm:
         """Start an instance; raises `PluginLoadError`."""
@@ -144,7 +156,7 @@ class LoadedPlugin:
                 raise
 
             phase = f" in {error.phase}" if error.phase else ""
-            reason = f"it failed{phase} while it started: {error.reason}"
+            reason = f"it failed{phase} while it started: {_why(error)}"
             raise PluginLoadError(self.name, reason) from error
 
         self._start_timeout = _SHORT_START + _START_FACTOR * (time.monotonic() - started)
@@ -165,6 +177,14 @@ class LoadedPlugin:
 
     def _may_tick(self, vm: Vm) -> bool:
         return self.settings.ticks == "each" or self._pool.vms[:1] == [vm]
+
+
+def _why(error: GuestError) -> str:
+    """Why a start has failed; its time is not the `timeout` of the file."""
+    if isinstance(error, GuestTimeout) and error.allowed is not None:
+        return f"it ran for longer than the {error.allowed:.3g} s that a start has"
+
+    return error.reason
 
 
 def _core_plugin(settings: PluginSettings, inspection: Inspection) -> Plugin:

@@ -9,14 +9,18 @@ queue (`waiters`), and more instances are started, up to `max`: one in each turn
 since a start may hold it up for a while; each in a task of its own, since a start may be suspended
 as well. Whoever has waited longest gets the first that is free, be it new or not (`Turn.on_free`).
 
+Calls that a context makes later may find its instance busy, and wait for it (`Turn`): contexts are
+too many for their instances then. So for `limits.INSTANCE_IDLE` seconds whoever is new gets the one
+that has the fewest, and more are started, up to one for each context.
+
 `_in_use` of the instances are in the rotation. Where these are all busy, one of the others comes
 back. Where they were not for some time, the rotation shrinks to `min`, and what is left out is
 closed once it has had no contexts for `limits.INSTANCE_IDLE` seconds. The first `min` are never
 closed.
 
 An instance that has failed leaves the pool at once; it is closed when the call that failed in it
-has returned. Missing ones are started in the background as soon as `Recovery` allows it; until then
-whoever asks for one is refused, unless there are others.
+has returned. Missing ones are started in the background as soon as `healing` allows it, mostly at
+once; until then whoever asks for one is refused, unless there are others, and counted (`outage`).
 
 All of this belongs to one event loop at a time. Tasks of an older one have ended with it.
 """
@@ -24,6 +28,7 @@ All of this belongs to one event loop at a time. Tasks of an older one have ende
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -36,6 +41,7 @@ from wasm_middleware.errors import PluginLoadError, PluginUnavailableError
 from wasm_middleware.proxy_wasm.stream import Stream
 from wasm_middleware.proxy_wasm.vm import Vm
 from wasm_middleware.runtime.healing import Attempt, Recovery
+from wasm_middleware.runtime.outage import Outage
 from wasm_middleware.runtime.waiters import Waiters
 from wasm_middleware.services.background import Tasks, running_loop
 
@@ -49,11 +55,21 @@ class Pool:
     """See the module's theory of operation. `spawn` starts an instance, or raises
     `PluginLoadError`."""
 
-    def __init__(self, name: str, instances: Instances, spawn: Callable[[], Awaitable[Vm]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        instances: Instances,
+        spawn: Callable[[], Awaitable[Vm]],
+        *,
+        fail_open: bool,
+    ) -> None:
         self._name = name
         self._min, self._max = instances.min, instances.most
         self._spawn = spawn
         self._recovery = Recovery(name)
+        self._outage = Outage(name, fail_open=fail_open)
+        #: A stream has come to its end without a failure, on whatever instance.
+        self.served = self._recovery.served
         #: Those that have not failed; first those in the rotation.
         self.vms: list[Vm] = []
         self._attempts: dict[Vm, Attempt] = {}
@@ -73,6 +89,8 @@ class Pool:
         self._loop: object | None = None
         self._tasks = Tasks()
         self._waiters = Waiters(self._tasks)
+        #: Until when contexts are spread, by `time.monotonic`.
+        self._spread_until = 0.0
         #: A stream, if it waits, is not to wait any longer.
         self.leave = self._waiters.end
         #: Set when an instance may have ended what it had left to do.
@@ -94,7 +112,7 @@ class Pool:
         count = len(vms)
 
         # As it mostly is; each request comes by here.
-        if count == self._min:
+        if count == self._min and not self._spread_until:
             self._next = index = (self._next + 1) % count
             vm = vms[index]
 
@@ -166,6 +184,9 @@ class Pool:
         return not (vm.turn.busy or vm.guest.poisoned or vm in self._waiters.handed)
 
     def _free(self) -> Vm | None:
+        if self._spreads():
+            return self._least_used()
+
         vms = self.vms
         count = min(self._in_use, len(vms))
 
@@ -185,6 +206,25 @@ class Pool:
 
         return None
 
+    def _least_used(self) -> Vm | None:
+        free = [vm for vm in self.vms if self._is_free(vm)]
+        return min(free, key=lambda vm: len(vm.contexts), default=None)
+
+    def _spreads(self) -> bool:
+        """Whether calls have waited for one another on an instance, not long ago."""
+        if self._spread_until and time.monotonic() >= self._spread_until:
+            self._spread_until = 0.0
+
+        return self._spread_until > 0.0
+
+    def _spread(self) -> None:
+        """A context waits for its instance: there are too few."""
+        self._spread_until = time.monotonic() + limits.INSTANCE_IDLE
+        self._in_use, self._crowded = max(self._min, len(self.vms)), True
+
+        if not self._starts:
+            self._start_missing()
+
     async def _provide_later(self) -> None:
         self._provide()
 
@@ -202,7 +242,8 @@ class Pool:
 
         self._start_missing()
 
-        if not (self.vms or self._starts):
+        if self._waiters and not (self.vms or self._starts):
+            self._outage.refused(len(self._waiters), self._recovery.error())
             self._waiters.give_up()
 
         if self._waiters:
@@ -239,6 +280,11 @@ class Pool:
 
             # What is missing is tried again later.
             self._provide()
+
+    @property
+    def retry_in(self) -> float:
+        """Seconds until what has failed is started again, if anything has."""
+        return max(self._recovery.wait, 0.0)
 
     def _start_missing(self) -> None:
         recovery = self._recovery
@@ -279,12 +325,19 @@ class Pool:
             return lacking
 
         # Who was given one and has not gone on yet may be done with it in no time.
-        all_busy = all(vm.turn.busy for vm in self.vms)
-        return min(len(self._waiters), self._max - len(self.vms)) if all_busy else 0
+        wanted = len(self._waiters) if all(vm.turn.busy for vm in self.vms) else 0
+
+        if self._spreads():
+            contexts = sum(len(vm.contexts) - len(vm.roots) for vm in self.vms)
+            wanted = max(wanted, contexts - len(self.vms))
+
+        return min(wanted, self._max - len(self.vms))
 
     async def _retry(self) -> None:
         try:
-            await anyio.sleep(max(self._recovery.wait, 0))
+            # What is served meanwhile may end the pause.
+            while (wait := self._recovery.wait) > 0:
+                await anyio.sleep(min(wait, limits.FIRST_RESTART))
         finally:
             self._retrying = False
 
@@ -296,7 +349,7 @@ class Pool:
             while self._unbegun:
                 attempt = self._unbegun.popleft()
 
-                if self._waiters or len(self.vms) < self._min:
+                if self._waiters or self._lacking() > 0:
                     self._tasks.run(self._start_one, attempt)
                 else:
                     self._starts.discard(attempt)
@@ -346,6 +399,9 @@ class Pool:
             self._missing -= 1
             _LOG.info("plugin %r: a failed instance was replaced", self._name)
 
+        self._outage.over()
+
+        vm.turn.on_wait = self._spread
         # What it asked for while it started counts from now on.
         vm.changed()
 
@@ -358,7 +414,9 @@ class Pool:
             self._provide()
 
     def _remove(self, vm: Vm) -> None:
-        self._recovery.lost(self._attempts[vm], served=vm.has_served)
+        if not vm.interrupted:
+            self._note_loss(self._attempts[vm])
+
         self._drop(vm)
 
         if len(self.vms) < self._min:
@@ -370,10 +428,16 @@ class Pool:
         else:
             vm.close()
 
+    def _note_loss(self, attempt: Attempt) -> None:
+        recovery = self._recovery
+
+        if recovery.lost(attempt):
+            self._outage.left_alone(recovery.useless, recovery.wait)
+
     def _drop(self, vm: Vm) -> None:
         index = self.vms.index(vm)
         del self.vms[index], self._attempts[vm]
-        vm.turn.on_free = None
+        vm.turn.on_free = vm.turn.on_wait = None
 
         if self._min < self._in_use and index < self._in_use:
             self._in_use -= 1
@@ -394,7 +458,7 @@ class Pool:
                 now = anyio.current_time()
                 unused_since = {vm: unused_since.get(vm, now) for vm in unused}
 
-                if not self._crowded:
+                if not (self._crowded or self._spreads()):
                     self._in_use = self._min
 
                 self._crowded = False
@@ -440,17 +504,25 @@ class Pool:
             self._attempts.clear()
 
     async def _end(self, vms: Sequence[Vm]) -> None:
-        """End instances; what they have left to do (`proxy_done`) may take some time."""
+        """End instances; the calls in them, and what they have left to do (`proxy_done`), may take
+        some time."""
         try:
-            for vm in vms:
+            with anyio.move_on_after(limits.DONE_TIMEOUT):
+                for vm in vms:
+                    async with vm.turn:
+                        pass
+
+            quiet = [vm for vm in vms if not vm.turn.busy]
+
+            for vm in quiet:
                 await vm.end_roots()
 
             with anyio.move_on_after(limits.DONE_TIMEOUT):
-                while any(vm.pending_done for vm in vms):
+                while any(vm.pending_done for vm in quiet):
                     self._changed = anyio.Event()
                     await self._changed.wait()
 
-            for vm in vms:
+            for vm in quiet:
                 await vm.shutdown()
         finally:
             for vm in vms:
@@ -469,6 +541,11 @@ class Pool:
             self._starts.clear()
             self._unbegun.clear()
             self._waiters.forget()
+
+            # Whoever was in the midst of a call will not go on with it.
+            for vm in [vm for vm in self.vms if vm.turn.busy]:
+                self._drop(vm)
+                vm.close()
 
             if len(self.vms) > self._min:
                 self._begin_trimming()

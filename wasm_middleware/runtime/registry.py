@@ -4,7 +4,8 @@ An application may add the middleware twice, or to several routes, with the same
 then have one set of instances, one shared data, and run once a request. Generations are counted;
 the last middleware that lets go closes it.
 
-The registry is filled when a server starts (after any fork), never at import.
+Those in other threads have their own: an instance belongs to one thread. The registry is filled
+when a server starts (after any fork), never at import.
 """
 
 from __future__ import annotations

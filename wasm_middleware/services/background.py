@@ -71,6 +71,10 @@ class Tasks:
         self._tasks.add(task)
         return task.cancel
 
+    def after(self, seconds: float, function: Callable[[], object]) -> Callable[[], None]:
+        """Call it in so many seconds; what is returned cancels it."""
+        return self.start(_call_after, seconds, function)
+
     async def _run_next(self) -> None:
         # Of two tasks that trio starts the wrong way round, each runs what is next.
         task = self._unstarted.popleft()
@@ -140,6 +144,11 @@ class _Task:
         # What belongs to a loop that has ended has ended.
         if running_loop() is self.loop:
             self._scope.cancel()
+
+
+async def _call_after(seconds: float, function: Callable[[], object]) -> None:
+    await anyio.sleep(seconds)
+    function()
 
 
 def running_loop() -> object | None:

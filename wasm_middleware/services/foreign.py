@@ -8,21 +8,26 @@ are in `proxy_wasm.foreign`. Names and arguments are those of Envoy's
 
 from __future__ import annotations
 
+import inspect
 import logging
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn
 
+import anyio
 import anyio.to_thread
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import Status
+from wasm_middleware.config.units import format_duration
 from wasm_middleware.proxy_wasm.foreign import CONTEXT_FUNCTIONS
-from wasm_middleware.proxy_wasm.ports import ForeignCallRefused, ForeignFunction
+from wasm_middleware.proxy_wasm.ports import ForeignCallRefused, ForeignFunction, deferred
 
 _LOG = logging.getLogger("wasm_middleware")
 #: Bytes for which zlib takes a millisecond; zeros become a thousand times as many.
 _QUICKLY_COMPRESSED, _QUICKLY_UNCOMPRESSED = 64 * limits.KIB, 256
+#: Bytes of which a hash takes some 0.1 ms.
+_QUICKLY_HASHED = 64 * limits.KIB
 _Plain = Callable[[bytes], bytes]
 _NEED_CRYPTOGRAPHY = ("sign", "verify_signature")
 
@@ -45,15 +50,41 @@ def foreign_functions(
     signatures = _signatures()
     built_in.update(signatures)
 
-    # A key is checked when it is first used, which takes up to 290 ms.
     if may_wait:
+        # A key is checked when it is first used, which takes up to 290 ms.
         built_in["sign"] = _off_the_loop(signatures["sign"], 0)
+        verify = signatures["verify_signature"]
+        built_in["verify_signature"] = _off_the_loop(verify, _QUICKLY_HASHED)
 
     for name in given:
         if name in built_in or name in CONTEXT_FUNCTIONS:
             _LOG.debug("the application's foreign function %r takes the built-in one's place", name)
 
-    return {**built_in, **given}
+    in_time = {
+        name: _in_time(function)
+        for name, function in given.items()
+        if isinstance(function, deferred)
+    }
+    return {**built_in, **given, **in_time}
+
+
+def _in_time(function: deferred) -> deferred:
+    """The same; it fails when it takes longer than `limits` allows.
+
+    What it was given is kept until it ends, and that is not the plugin's to say.
+    """
+
+    async def call(arguments: bytes) -> bytes:
+        seconds = limits.MAX_DEFERRED_TIME
+
+        with anyio.move_on_after(seconds):
+            result = function(arguments)
+            return await result if inspect.isawaitable(result) else result
+
+        reason = f"it took longer than {format_duration(seconds)}"
+        raise ForeignCallRefused(Status.INTERNAL_FAILURE, reason)
+
+    return deferred(call)
 
 
 def _off_the_loop(function: _Plain, quick: int) -> ForeignFunction:

@@ -22,10 +22,10 @@ import asyncio
 import logging
 import os
 import ssl
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import anyio
 
@@ -34,7 +34,7 @@ from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.config import Settings, UpstreamSettings
 from wasm_middleware.config.units import format_size
 from wasm_middleware.errors import ConfigError
-from wasm_middleware.proxy_wasm.ports import GrpcCall, GrpcEvents
+from wasm_middleware.proxy_wasm.ports import GrpcCall, GrpcEvents, StoreFull
 from wasm_middleware.services.background import Tasks
 
 # Its core writes to stderr by itself, a handshake that fails for example, and looks into the
@@ -90,6 +90,8 @@ class GrpcUpstreams:
         self._loop: object = None
         #: Calls that have not ended yet.
         self._waiting: set[_Pending] = set()
+        #: Bytes of the messages that wait to be written, by plugin.
+        self._queued: Counter[str] = Counter()
 
         if INSTALLED and logging.getLogger("grpc").level == logging.NOTSET:
             # It says at debug level, for each call, which event loop it has found.
@@ -125,7 +127,7 @@ class GrpcUpstreams:
         if upstream is None:
             raise KeyError(call.upstream)
 
-        pending = _Pending(call, upstream, events, self._tasks, self._waiting)
+        pending = _Pending(call, upstream, events, self._tasks, self._waiting, self._queued)
 
         if pending.loop is not self._loop:
             self._enter(pending.loop)
@@ -233,6 +235,7 @@ class _Pending:
         events: GrpcEvents,
         tasks: Tasks,
         waiting: set[_Pending],
+        queued: Counter[str],
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._call = call
@@ -251,31 +254,45 @@ class _Pending:
         #: What waits to be written, its size, and whether that is all.
         self._queue: deque[bytes] = deque()
         self._queued = 0
+        self._queued_by_plugin = queued
         self._closed = False
         self._news = asyncio.Event()
 
     def send(self, message: bytes, *, end_stream: bool) -> None:
-        """Queue a message of a stream; after its end it is dropped."""
+        """Queue a message of a stream; after its end it is dropped.
+
+        Raises `StoreFull` where too much waits already, and the stream ends.
+        """
         if self._closed:
             return
 
-        size = len(message) + limits.QUEUE_MESSAGE_OVERHEAD
+        size = _size(message)
 
         if self._queued and self._queued + size > limits.MAX_GRPC_QUEUED_BYTES:
-            self._overflow()
-            return
+            most = format_size(limits.MAX_GRPC_QUEUED_BYTES)
+            self._overflow(f"{most} of messages wait for the upstream")
+
+        if self._queued_by_plugin[self._call.plugin] + size > limits.MAX_GRPC_QUEUED_TOTAL:
+            most = format_size(limits.MAX_GRPC_QUEUED_TOTAL)
+            self._overflow(f"{most} of the plugin's messages wait for upstreams")
 
         self._queue.append(message)
-        self._queued += size
+        self._count(size)
         self._closed = end_stream
         self._news.set()
 
-    def _overflow(self) -> None:
-        most = format_size(limits.MAX_GRPC_QUEUED_BYTES)
-        self._failure = _RESOURCE_EXHAUSTED, f"{most} of messages wait for the upstream"
-        message = "plugin %r: a gRPC stream to upstream %r is cut off: %s"
-        _LOG.error(message, self._call.plugin, self._upstream.name, self._failure[1])
+    def _overflow(self, reason: str) -> NoReturn:
+        self._failure = _RESOURCE_EXHAUSTED, reason
         self._stop()
+        raise StoreFull(f"a gRPC stream to upstream {self._upstream.name!r} is cut off: {reason}")
+
+    def _count(self, size: int) -> None:
+        self._queued += size
+        self._queued_by_plugin[self._call.plugin] += size
+
+    def _drop_queue(self) -> None:
+        self._count(-sum(map(_size, self._queue)))
+        self._queue.clear()
 
     def close(self) -> None:
         """Say that no more messages come from here; answers still do."""
@@ -293,7 +310,7 @@ class _Pending:
         self._upstream.forget(self)
 
     def _stop(self) -> None:
-        self._queue.clear()
+        self._drop_queue()
         self.close()
 
         if self._rpc is not None:
@@ -376,7 +393,7 @@ class _Pending:
                 await self._deliver(self._events.message, message)
         finally:
             # The writer ends: what it is writing fails by itself.
-            self._queue.clear()
+            self._drop_queue()
             self.close()
 
         if not self._stopped:
@@ -391,8 +408,11 @@ class _Pending:
             while self._queue or not self._closed:
                 if self._queue:
                     message = self._queue.popleft()
-                    await rpc.write(message)
-                    self._queued -= len(message) + limits.QUEUE_MESSAGE_OVERHEAD
+
+                    try:
+                        await rpc.write(message)
+                    finally:
+                        self._count(-_size(message))
                 else:
                     self._news.clear()
                     await self._news.wait()
@@ -409,6 +429,9 @@ class _Pending:
     async def end_with_loop(self) -> None:
         """Deliver the end of what belongs to an event loop that is no more."""
         self._forget()
+        self._drop_queue()
+        # Not `close`: whoever waits for news waits in that loop.
+        self._closed = True
         await self._fail(_CANCELLED, "the event loop has ended")
         self._cancelled = True
 
@@ -442,6 +465,10 @@ async def _read(rpc: grpc.aio.StreamStreamCall[bytes, bytes]) -> bytes | None:
         return None
 
     return message if isinstance(message, bytes) else None
+
+
+def _size(message: bytes) -> int:
+    return len(message) + limits.QUEUE_MESSAGE_OVERHEAD
 
 
 def _status(code: grpc.StatusCode, details: str | None) -> tuple[int, bytes]:

@@ -7,6 +7,10 @@ A queue's consumer is told of each message when it comes. One that takes over is
 wait, and one after the other: there may be hundreds of thousands, and requests want their turn. It
 takes over when it registers. Where the last consumer has gone, the one before waits for the next
 message: a message that costs one instance its life shall not cost all of them theirs in a row.
+
+So it is, too, where a guest fills queues faster than anybody can be told: it may take out itself
+what it has put in, as often as it likes. Beyond a number of calls that are on their way, messages
+wait to be told of, and of one that has been taken out by then nobody is told.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from dataclasses import dataclass, field
 
 from wasm_middleware import limits
 from wasm_middleware.proxy_wasm.ports import Consumer, StoreFull
+from wasm_middleware.services.background import running_loop
 
 _MAX_CAS = 0xFFFF_FFFF
 
@@ -59,20 +64,8 @@ class _Queue:
     consumers: list[Consumer] = field(default_factory=list)
     #: How many of the messages the last consumer is to be told of, beside those that come.
     untold: int = 0
-
-    def tell(self) -> None:
-        """Tell the last consumer of one message."""
-        while self.consumers and not self.consumers[-1](self.id):
-            self.consumers.pop()
-            self.untold = len(self.messages) - 1
-
-    def tell_next(self) -> None:
-        """Tell it of one that waits; of what is taken already there is nothing to tell."""
-        self.untold = min(self.untold, len(self.messages))
-
-        if self.untold:
-            self.untold -= 1
-            self.tell()
+    #: How many calls are on their way that tell a consumer of a message.
+    telling: int = 0
 
 
 class MemoryQueues:
@@ -81,6 +74,10 @@ class MemoryQueues:
     def __init__(self) -> None:
         self._ids: dict[tuple[str, bytes], int] = {}
         self._queues: dict[int, _Queue] = {}
+        self._bytes = 0
+        #: The calls of all queues that are on their way, and the event loop that they are in.
+        self._telling = 0
+        self._loop: object | None = None
 
     def register(self, vm_id: str, name: bytes, consumer: Consumer) -> int:
         number = self._ids.get((vm_id, name))
@@ -89,6 +86,7 @@ class MemoryQueues:
             if len(self._ids) >= limits.MAX_QUEUES:
                 raise StoreFull(f"there are {limits.MAX_QUEUES} queues already")
 
+            self._take(len(name))
             number = self._ids[vm_id, name] = len(self._ids) + 1
             self._queues[number] = _Queue(number)
 
@@ -98,9 +96,53 @@ class MemoryQueues:
             queue.consumers = [known for known in queue.consumers if known != consumer]
             queue.consumers.append(consumer)
             queue.untold = len(queue.messages)
-            queue.tell_next()
+            self._tell_next(queue)
 
         return number
+
+    def _take(self, size: int) -> None:
+        if self._bytes + size > limits.MAX_QUEUES_BYTES:
+            raise StoreFull(
+                f"the queues hold {self._bytes} of {limits.MAX_QUEUES_BYTES} bytes already"
+            )
+
+        self._bytes += size
+
+    def _tell(self, queue: _Queue) -> None:
+        """Tell the last consumer of one message."""
+        if not self._may_tell(queue):
+            queue.untold += 1
+            return
+
+        while queue.consumers:
+            if queue.consumers[-1](queue.id):
+                queue.telling += 1
+                self._telling += 1
+                return
+
+            queue.consumers.pop()
+            queue.untold = len(queue.messages) - 1
+
+    def _may_tell(self, queue: _Queue) -> bool:
+        loop = running_loop()
+
+        if loop is not self._loop:
+            # Those that were on their way in another one do not arrive.
+            self._loop, self._telling = loop, 0
+
+            for one in self._queues.values():
+                one.telling = 0
+
+        # One is on its way for each queue that has something to tell: the next comes after it.
+        return not queue.telling or self._telling < limits.MAX_QUEUE_CALLBACKS
+
+    def _tell_next(self, queue: _Queue) -> None:
+        """Tell it of one that waits; of what is taken already there is nothing to tell."""
+        queue.untold = min(queue.untold, len(queue.messages))
+
+        if queue.untold:
+            queue.untold -= 1
+            self._tell(queue)
 
     def unregister(self, queue: int, consumer: Consumer) -> None:
         found = self._queues.get(queue)
@@ -114,8 +156,16 @@ class MemoryQueues:
         found.consumers.remove(consumer)
 
     def told(self, queue: int) -> None:
-        if queue in self._queues:
-            self._queues[queue].tell_next()
+        found = self._queues.get(queue)
+
+        if found is None:
+            return
+
+        if found.telling:
+            found.telling -= 1
+            self._telling -= 1
+
+        self._tell_next(found)
 
     def resolve(self, vm_id: str, name: bytes) -> int | None:
         return self._ids.get((vm_id, name))
@@ -131,9 +181,10 @@ class MemoryQueues:
         if found.size + size > limits.MAX_QUEUE_BYTES:
             raise StoreFull(f"the queue holds {limits.MAX_QUEUE_BYTES} bytes already")
 
+        self._take(size)
         found.messages.append(value)
         found.size += size
-        found.tell()
+        self._tell(found)
         return True
 
     def dequeue(self, queue: int) -> bytes | None:
@@ -143,5 +194,7 @@ class MemoryQueues:
             return None
 
         value = found.messages.popleft()
-        found.size -= len(value) + limits.QUEUE_MESSAGE_OVERHEAD
+        size = len(value) + limits.QUEUE_MESSAGE_OVERHEAD
+        found.size -= size
+        self._bytes -= size
         return value

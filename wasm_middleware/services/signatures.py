@@ -105,6 +105,8 @@ def _key_bytes(der: bytes, pem: str) -> bytes:
 
 
 def _hash(name: str) -> hashes.HashAlgorithm:
+    # Longer than any, and it is said back to the guest.
+    name = name[: limits.MAX_NAME_IN_MESSAGE]
     found = _HASHES.get(name.lower())
 
     if found is None:
@@ -115,9 +117,17 @@ def _hash(name: str) -> hashes.HashAlgorithm:
 
 def _public_key(key: bytes, *, pem: bool) -> object:
     try:
-        return load_pem_public_key(key) if pem else load_der_public_key(key)
+        found = load_pem_public_key(key) if pem else load_der_public_key(key)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError("the public key can't be read") from None
+
+    if isinstance(found, rsa.RSAPublicKey):
+        bits = found.public_numbers().e.bit_length()
+
+        if bits > limits.MAX_RSA_EXPONENT_BITS:
+            raise ValueError(f"a public key whose exponent has {bits} bits")
+
+    return found
 
 
 def _private_key(key: bytes, *, pem: bool) -> object:

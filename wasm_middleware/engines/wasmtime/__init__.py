@@ -9,8 +9,7 @@ beginning to end elsewhere (`instance`).
 from __future__ import annotations
 
 import functools
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 import wasmtime
@@ -36,8 +35,6 @@ from wasm_middleware.engines.wasmtime.selftest import choose_binding, why_not_sl
 from wasm_middleware.errors import GuestTrap
 from wasm_middleware.limits import MAX_TABLES
 
-_LOG = logging.getLogger("wasm_middleware")
-
 NewInstance = Callable[[ModuleInfo, wasmtime.Store, InstanceLimits], WasmtimeInstance]
 
 
@@ -57,7 +54,7 @@ class WasmtimeEngine:
             why_not_sliced(self._binding, engine_config) if sliced else "nobody asked for slices"
         )
         self._engine = wasmtime.Engine(engine_config() if self.why_inline else _fiber_config())
-        self._clock = EpochClock(self._ticker())
+        self._clock = EpochClock(*self._tickers())
         self._new_instance = self._instances()
 
     def _instances(self) -> NewInstance:
@@ -77,16 +74,13 @@ class WasmtimeEngine:
     def suspends(self) -> bool:
         return not self.why_inline
 
-    def _ticker(self) -> Ticker:
+    def _tickers(self) -> Iterator[Callable[[], Ticker]]:
         native = self._binding.native_tick(self._engine)
 
         if native is not None:
-            try:
-                return PosixTicker(native)
-            except (OSError, AttributeError) as error:
-                _LOG.debug("no native timer, a thread ticks: %s", error)
+            yield functools.partial(PosixTicker, native)
 
-        return ThreadTicker(self._binding.increment_epoch(self._engine))
+        yield functools.partial(ThreadTicker, self._binding.increment_epoch(self._engine))
 
     @property
     def description(self) -> str:
@@ -97,7 +91,7 @@ class WasmtimeEngine:
         info = read_module_info(wasm)
 
         try:
-            module = wasmtime.Module(self._engine, export_start(wasm))
+            module = wasmtime.Module(self._engine, export_start(wasm, info))
         except wasmtime.WasmtimeError as error:
             raise ModuleFormatError(cause(str(error))) from error
 
@@ -105,7 +99,7 @@ class WasmtimeEngine:
 
     def compile_isolated(self, wasm: bytes, bounds: Bounds | None = None) -> WasmtimeModule:
         info = read_module_info(wasm)
-        code = compile_isolated(export_start(wasm), bounds or Bounds())
+        code = compile_isolated(export_start(wasm, info), bounds or Bounds())
 
         try:
             module = wasmtime.Module.deserialize(self._engine, code)
@@ -164,7 +158,19 @@ class WasmtimeModule:
             tables=MAX_TABLES,
         )
         instance = self._new_instance(self.info, store, limits)
-        imports = [_import(instance, resolve, entry, declared) for entry, declared in self._imports]
+        made: dict[Import, wasmtime.Func] = {}
+        imports = []
+
+        for entry, declared in self._imports:
+            # A module may import one function a thousand times. Not where its type says more than
+            # its signature: there are several kinds of references.
+            function = made.get(entry) if "r" not in entry.signature else None
+
+            if function is None:
+                function = made[entry] = _import(instance, resolve, entry, declared)
+
+            imports.append(function)
+
         instance.link(self._module, imports)
         return instance
 

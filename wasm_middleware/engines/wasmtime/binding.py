@@ -17,19 +17,21 @@ import wasmtime
 
 from wasm_middleware.engines.protocol import HostFunction, Memory
 from wasm_middleware.engines.wasmtime.epoch import NativeTick
-from wasm_middleware.errors import HostWait
+from wasm_middleware.errors import GuestError, HostWait
 
 
 class Boundary:
     """What one instance's crossings share: the exception that must not cross."""
 
-    __slots__ = ("failure", "finish", "wait")
+    __slots__ = ("failure", "finish", "given_up", "wait")
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
         #: What a host call waits for; how it ends, once that has come.
         self.wait: HostWait | None = None
         self.finish: Callable[[], int] | None = None
+        #: Why the host calls of the call that runs may wait no more.
+        self.given_up: GuestError | None = None
 
     def take_failure(self) -> BaseException | None:
         failure, self.failure = self.failure, None

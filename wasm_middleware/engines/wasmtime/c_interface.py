@@ -58,7 +58,17 @@ poll = _c_function("wasmtime_call_future_poll", ctypes.c_bool, POINTER)
 #: Frees a future; one that has not ended is cancelled.
 delete = _c_function("wasmtime_call_future_delete", None, POINTER)
 set_epoch_callback = _c_function(
-    "wasmtime_store_epoch_deadline_callback", None, POINTER, POINTER, POINTER, POINTER
+    "wasmtime_store_epoch_deadline_callback",
+    None,
+    *[POINTER] * 4,
+    library=_QUICK_LIBRARY,
+)
+#: In its place: the guest yields, and has so many ticks when it is gone on with.
+yield_at_deadline = _c_function(
+    "wasmtime_context_epoch_deadline_async_yield_and_update",
+    None,
+    *(POINTER, ctypes.c_uint64),
+    library=_QUICK_LIBRARY,
 )
 error_new = _c_function("wasmtime_error_new", POINTER, ctypes.c_char_p)
 

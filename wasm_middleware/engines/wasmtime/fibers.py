@@ -1,14 +1,18 @@
 """Guest calls on stacks of their own, which can be left in the middle and gone on with.
 
 Theory of operation. `wasmtime_func_call_async` makes a future that runs the guest on a fiber when
-it is polled. A poll comes back when the call has ended, or when the store's epoch callback lets it
-yield. So a guest that computes for longer than a tick gives the event loop a turn, and one whose
+it is polled. A poll comes back when the call has ended, or when it yields at its deadline. So a
+guest that computes for longer than a tick gives the event loop a turn, and one whose
 host call waits for something is left until there is an answer.
 
 The one rule that keeps this sound: a fiber is never left while a Python frame is on it; CPython
-would crash. Python is on a fiber while a host call runs, but the epoch callback only ever runs in a
-guest. So it has to know of guest code that a host call has called: of the allocator (`inner`).
-There it lets the guest go on, for a short time, and then ends it with an error.
+would crash. Python is on a fiber while a host call runs, but a guest only ever yields in its own
+code. So there is a callback for guest code that a host call has called: for the allocator
+(`inner`). There it lets the guest go on, for a short time, and then ends it with an error.
+
+That callback is Python, which looks for signals where a function begins, before any `try`. What a
+signal's handler raises there, ctypes prints and drops: Ctrl-C would be lost. So the callback is in
+place from an inner call on until the guest yields, and otherwise wasmtime lets it yield by itself.
 
 A host call that waits does not wait in Python. It returns to a few instructions of Wasm between
 guest and host (`bridge_text`), which call it again until it has its result; the deadline is set so
@@ -25,7 +29,7 @@ import wasmtime
 from wasmtime import _bindings as capi
 
 from wasm_middleware.engines.wasmtime import c_interface
-from wasm_middleware.engines.wasmtime.c_interface import POINTER, address_of, crossing
+from wasm_middleware.engines.wasmtime.c_interface import address_of, crossing
 from wasm_middleware.errors import HostBug
 from wasm_middleware.limits import MAX_INNER_TIME
 
@@ -50,6 +54,7 @@ class Fiber:
     """
 
     __slots__ = (
+        "_callback",
         "_context",
         "_error",
         "_future",
@@ -59,8 +64,10 @@ class Fiber:
         "_inner_time",
         "_keep",
         "_result",
+        "_store",
         "_trap",
         "_words",
+        "_yields_alone",
     )
 
     def __init__(self, store: wasmtime.Store) -> None:
@@ -75,11 +82,19 @@ class Fiber:
         self._inner_end = 0.0
         self._inner_time = MAX_INNER_TIME
         callback = c_interface.EPOCH_CALLBACK(self._on_epoch)
-        c_interface.set_epoch_callback(
-            address_of(store.ptr()), ctypes.cast(callback, POINTER), None, None
-        )
+        self._callback, self._store = address_of(callback), address_of(store.ptr())
         # What the addresses above are in.
         self._keep = store, callback
+        self._yield_by_callback()
+
+    def _yield_by_callback(self) -> None:
+        c_interface.set_epoch_callback(self._store, self._callback, None, None)
+        self._yields_alone = False
+
+    def yield_alone(self) -> None:
+        """Let the guest yield without asking `_on_epoch`. No module can be linked afterwards."""
+        c_interface.yield_at_deadline(self._context, _NEXT_TICK)
+        self._yields_alone = True
 
     def _on_epoch(
         self,
@@ -112,6 +127,9 @@ class Fiber:
         """Let guest code be called from Python that is on the fiber, or that is on none."""
 
         def call(*arguments: int) -> int:
+            if self._yields_alone:
+                self._yield_by_callback()
+
             self._inner, self._inner_end, self._inner_time = True, 0.0, seconds
 
             try:
@@ -167,6 +185,9 @@ class Fiber:
             raise HostBug("a guest call is gone on with that has ended")
 
         if not c_interface.poll(future):
+            if not self._yields_alone:
+                self.yield_alone()
+
             return None
 
         self._future = None
@@ -178,6 +199,11 @@ class Fiber:
             raise crossing(error, trap)
 
         return self._result[_NUMBER] if self._has_result else 0
+
+    @property
+    def is_in_host_call(self) -> bool:
+        """Guest code runs that a host call has called: it can't be left."""
+        return self._inner
 
     def yield_soon(self) -> None:
         """Called in a host call: let the guest yield as soon as it is back in its own code."""

@@ -201,7 +201,9 @@ class WasmtimeInstance:
             )
 
         milliseconds = 1e3 * (self._timeout or 0)
-        return GuestTimeout(f"it ran for longer than its timeout of {milliseconds:g} ms")
+        error = GuestTimeout(f"it ran for longer than its timeout of {milliseconds:g} ms")
+        error.allowed = self._timeout
+        return error
 
     def _guest_error(self, crossing: Crossing) -> GuestError:
         code = crossing.trap.trap_code if crossing.trap is not None else None

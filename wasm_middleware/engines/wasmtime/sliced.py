@@ -4,6 +4,9 @@ Theory of operation. A call begins on the instance's fiber at once, in the task 
 end there, within microseconds. One that comes to a tick yields; it goes on when `Slices` says so,
 until it ends or has used up its `timeout`, which counts the time in which it ran and nothing else.
 
+A host call may wait for as long as the call's request has left, and all of a call's together for
+`MAX_HOST_WAIT`. Then they are given up (`errors.HostWait`), and the guest goes on.
+
 Cancelled between two slices, a call can only be given up, and its instance with it.
 """
 
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -25,6 +29,7 @@ from wasm_middleware.engines.wasmtime.fibers import INNER_TIMEOUT, Bridges, Fibe
 from wasm_middleware.engines.wasmtime.instance import WasmtimeInstance
 from wasm_middleware.engines.wasmtime.slices import Slices
 from wasm_middleware.errors import (
+    AbiViolation,
     GuestError,
     GuestTimeout,
     GuestTrap,
@@ -36,6 +41,7 @@ from wasm_middleware.limits import MAX_HOST_WAIT, MAX_INNER_TIME
 
 #: Beside a u32 result: the host call has none yet.
 _WAITS = 1 << 32
+_NO_WAIT = "its allocator made a host call that has to wait, and can't be left in its middle"
 
 
 class Waiting:
@@ -59,6 +65,12 @@ class Waiting:
             try:
                 return self._function.call(*arguments) or 0
             except HostWait as wait:
+                if self._fiber.is_in_host_call:
+                    return _refuse(wait, AbiViolation(_NO_WAIT))
+
+                if boundary.given_up is not None:
+                    return _refuse(wait, boundary.given_up)
+
                 boundary.wait = wait
 
         self._fiber.yield_soon()
@@ -83,6 +95,15 @@ class SlicedInstance(WasmtimeInstance):
         self._fiber = Fiber(store)
         #: What a host call waits for.
         self._waiting: asyncio.Task[Callable[[], int]] | None = None
+        #: Wakes the call that waits for it.
+        self._closed: asyncio.Future[None] | None = None
+        #: Until when the call that runs may take, where `_left` says that there is an end.
+        self._ends_at = 0.0
+
+    def limit_call(self, seconds: float) -> None:
+        self._left = seconds
+        # Here, since what follows may take long before the call is left for the first time.
+        self._ends_at = time.perf_counter() + seconds
 
     def host_function(
         self, declared: wasmtime.FuncType, signature: str, function: HostFunction
@@ -99,6 +120,10 @@ class SlicedInstance(WasmtimeInstance):
         # It is called for as long as the instance lives.
         exported._host = host  # type: ignore[attr-defined]
         return exported
+
+    def link(self, module: wasmtime.Module, imports: list[wasmtime.Func]) -> None:
+        super().link(module, imports)
+        self._fiber.yield_alone()
 
     def _inner_caller(self, function: wasmtime.Func, signature: str) -> Caller:
         return self._fiber.inner(super()._inner_caller(function, signature))
@@ -142,83 +167,122 @@ class SlicedInstance(WasmtimeInstance):
         boundary, clock = self._boundary, self._clock
         # Nobody has looked at the time before. A guest that yields by itself has not used much.
         ran = TICK if boundary.wait is None else 0.0
-        ends_at = None if self._left is None else time.perf_counter() + self._left
+        may_wait = MAX_HOST_WAIT
 
-        while True:
-            clock.running = False
-            late = ends_at is not None and time.perf_counter() > ends_at
+        try:
+            while True:
+                clock.running = False
+                wait = boundary.wait
+                self._check_time(ran, waits=wait is not None)
 
-            if late or (self._timeout is not None and ran > self._timeout):
-                self._slices.spend()
-                raise self._timed_out(late=late)
+                if wait is None:
+                    await self._slices.next()
+                else:
+                    may_wait -= await self._pass_time(wait, may_wait)
 
-            await self._pass_time(ends_at)
-            self._check_alive()
-            clock.used = clock.running = True
+                self._check_alive()
+                clock.used = clock.running = True
 
-            if clock.parked:
-                clock.wake()
+                if clock.parked:
+                    clock.wake()
 
-            begun = time.thread_time()
-            result = self._fiber.go_on()
+                begun = time.thread_time()
+                result = self._fiber.go_on()
 
-            if result is not None:
-                return result
+                if result is not None:
+                    return result
 
-            ran += time.thread_time() - begun
+                ran += time.thread_time() - begun
+        finally:
+            boundary.given_up = None
+
+    def _check_time(self, ran: float, *, waits: bool) -> None:
+        """Raise `GuestTimeout` where a guest may not go on that has computed for so long."""
+        # Once a host call was given up, the request has failed, and the guest tidies up.
+        has_end = self._left is not None and self._boundary.given_up is None
+        late = has_end and not waits and time.perf_counter() > self._ends_at
+
+        if late or (self._timeout is not None and ran > self._timeout):
+            self._slices.spend()
+            raise self._timed_out(late=late)
 
     def _check_alive(self) -> None:
         """It may have been unloaded while nobody was in it."""
         if self.poisoned:
             raise GuestTrap("its instance was closed while it was called")
 
-    async def _pass_time(self, ends_at: float | None) -> None:
-        """Leave the guest alone until it may go on, or at most until `ends_at`."""
+    async def _pass_time(self, wait: HostWait, most: float) -> float:
+        """Leave the guest alone until its host call can end, or was given up; for how long.
+
+        `most` is how long it may be, where its request does not end before.
+        """
         boundary = self._boundary
-        wait = boundary.wait
+        begun = time.perf_counter()
+        left = math.inf if self._left is None else self._ends_at - begun
 
-        if wait is None:
-            await self._slices.next()
-            return
+        if min(most, left) > 0:
+            await self._wait(wait, min(most, left))
+            self._check_alive()
+        else:
+            wait.forget()
 
-        most = MAX_HOST_WAIT
+        task, self._waiting = self._waiting, None
 
-        if ends_at is not None:
-            most = min(most, ends_at - time.perf_counter())
+        if task is not None and task.done():
+            boundary.finish = _result_of(task)
+        else:
+            if task is not None:
+                task.cancel()
 
-        # A task of its own: this call may change its task here, which would confuse cancel scopes.
-        self._waiting = task = asyncio.get_running_loop().create_task(wait.outcome)
-        await asyncio.wait((task,), timeout=most)
+            boundary.given_up = error = self._waited_too_long(late=left < most)
+            boundary.finish = functools.partial(wait.given_up, error)
 
-        if not task.done():
-            raise self._waited_too_long(most)
-
-        try:
-            boundary.finish = task.result()
-        except (Exception, asyncio.CancelledError) as error:
-            boundary.finish = functools.partial(_raise, error)
-
-        self._waiting = boundary.wait = None
+        boundary.wait = None
+        waited = time.perf_counter() - begun
 
         if self._slices.spent:
             await self._slices.begin()
 
-    def _waited_too_long(self, seconds: float) -> GuestTimeout:
-        if seconds < MAX_HOST_WAIT:
+        return waited
+
+    async def _wait(self, wait: HostWait, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        # A task of its own: this call may change its task here, which would confuse cancel scopes.
+        self._waiting = task = loop.create_task(wait.outcome())
+        self._closed = closed = loop.create_future()
+        await asyncio.wait((task, closed), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        self._closed = None
+
+    def _waited_too_long(self, *, late: bool) -> GuestTimeout:
+        if late:
             return self._timed_out(late=True)
 
-        return GuestTimeout(f"a host call of it had no result for {seconds:g} s")
+        return GuestTimeout(f"its host calls had no results for {MAX_HOST_WAIT:g} s in all")
 
     def _give_up(self) -> None:
         self.poisoned = True
         self._fiber.cancel()
-        waiting, self._waiting = self._waiting, None
+        self._stop_waiting()
 
-        if waiting is not None:
+    def _stop_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        closed, self._closed = self._closed, None
+        wait, self._boundary.wait = self._boundary.wait, None
+
+        if waiting is None:
+            if wait is not None:
+                wait.forget()
+
+        # The loop that it was begun in may have ended with it.
+        elif not waiting.get_loop().is_closed():
             waiting.cancel()
 
+            if closed is not None and not closed.done():
+                closed.set_result(None)
+
     def close(self) -> None:
-        self._fiber.cancel()
+        # Whoever waits in a call learns of it at once.
+        self._give_up()
         super().close()
 
     def _guest_error(self, crossing: Crossing) -> GuestError:
@@ -231,5 +295,17 @@ class SlicedInstance(WasmtimeInstance):
         return super()._guest_error(crossing)
 
 
+def _result_of(task: asyncio.Task[Callable[[], int]]) -> Callable[[], int]:
+    try:
+        return task.result()
+    except (Exception, asyncio.CancelledError) as error:
+        return functools.partial(_raise, error)
+
+
 def _raise(error: BaseException) -> NoReturn:
     raise error
+
+
+def _refuse(wait: HostWait, error: GuestError) -> int:
+    wait.forget()
+    return wait.given_up(error)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wasm_middleware import limits
-from wasm_middleware.abi.enums import BufferType, MapType, Status
+from wasm_middleware.abi.enums import BufferType, LogLevel, MapType, Status
 from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.proxy_wasm.buffers import Buffer
 from wasm_middleware.proxy_wasm.context import RootContext
@@ -26,6 +26,7 @@ from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.headers import HeaderMap, InvalidHeader, canonical_name, check_value
 from wasm_middleware.proxy_wasm.hostcalls.headers import read_pairs
 from wasm_middleware.proxy_wasm.ports import Cancel, HttpAnswer, HttpCall
+from wasm_middleware.proxy_wasm.underway import Held, no_room, size_of
 from wasm_middleware.proxy_wasm.vm import Vm
 
 #: The members of an enum take longer to look up than to return.
@@ -70,11 +71,10 @@ def proxy_http_call(
         return vm.refuse(Status.BAD_ARGUMENT, call, reason)
 
     try:
-        pairs = _request_headers(vm, read_pairs(vm, call, headers, headers_size))
         request = HttpCall(
             plugin=vm.plugin.name,
             upstream=name,
-            headers=pairs,
+            headers=_request_headers(vm, read_pairs(vm, call, headers, headers_size)),
             body=read(body, body_size),
             trailers=_checked(read_pairs(vm, call, trailers, trailers_size)),
             timeout=timeout / 1000 if timeout else None,
@@ -82,7 +82,13 @@ def proxy_http_call(
     except InvalidHeader as error:
         return vm.refuse(Status.BAD_ARGUMENT, call, str(error))
 
-    vm.memory.write_u32(ret_call, _start(vm, root, request))
+    size = size_of(request.headers) + body_size + size_of(request.trailers)
+    held = vm.plugin.under_way.hold(size)
+
+    if held is None:
+        return vm.refuse(Status.BAD_ARGUMENT, call, no_room(size), LogLevel.ERROR)
+
+    vm.memory.write_u32(ret_call, _start(vm, root, request, held))
     return _OK
 
 
@@ -169,10 +175,15 @@ def _checked(given: list[Pair]) -> tuple[Pair, ...]:
 class _PendingHttpCall:
     """Fulfils `PendingCall`."""
 
-    cancel: Cancel
+    stop: Cancel
+    held: Held
+
+    def cancel(self) -> None:
+        self.held.release()
+        self.stop()
 
 
-def _start(vm: Vm, root: RootContext, request: HttpCall) -> int:
+def _start(vm: Vm, root: RootContext, request: HttpCall, held: Held) -> int:
     token = vm.new_token()
 
     async def answered(answer: HttpAnswer) -> None:
@@ -180,11 +191,12 @@ def _start(vm: Vm, root: RootContext, request: HttpCall) -> int:
         if vm.calls.pop(token, None) is None:
             return
 
+        held.release()
         await vm.deliver(root, _delivery(token, answer))
 
     client = vm.services.http
     assert client is not None
-    vm.calls[token] = _PendingHttpCall(client.start(request, answered))
+    vm.calls[token] = _PendingHttpCall(client.start(request, answered), held)
     return token
 
 

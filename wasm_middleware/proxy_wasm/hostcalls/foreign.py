@@ -27,6 +27,7 @@ from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.foreign import CONTEXT_FUNCTIONS
 from wasm_middleware.proxy_wasm.hostcalls.waiting import wait_for
 from wasm_middleware.proxy_wasm.ports import Cancel, ForeignCallRefused, deferred
+from wasm_middleware.proxy_wasm.underway import Held, no_room
 from wasm_middleware.proxy_wasm.vm import Vm
 
 #: A function that fails concerns its owner: a plugin's own log level does not hide that.
@@ -81,7 +82,10 @@ def proxy_call_foreign_function(
     except BaseException as error:
         return answer(error)
 
-    return answer(result) if isinstance(result, bytes) else wait_for(_outcome(result), answer)
+    if not isinstance(result, bytes):
+        wait_for(vm, result, _outcome, answer, Status.INTERNAL_FAILURE)
+
+    return answer(result)
 
 
 def _call(vm: Vm, name: str, arguments: bytes) -> bytes | Awaitable[object]:
@@ -93,7 +97,8 @@ def _call(vm: Vm, name: str, arguments: bytes) -> bytes | Awaitable[object]:
 
     if isinstance(function, deferred):
         # Called in the background: what is not begun need not be ended.
-        return _begin(vm, name, functools.partial(_call_later, function, arguments))
+        call = functools.partial(_call_later, function, arguments)
+        return _begin(vm, name, call, len(arguments))
 
     result: object = function(arguments)
 
@@ -152,8 +157,8 @@ def _checked(result: object) -> bytes:
     return bytes(result)
 
 
-def _begin(vm: Vm, name: str, call: Callable[[], Awaitable[object]]) -> bytes:
-    """Have an asynchronous function run in the background; its id."""
+def _begin(vm: Vm, name: str, call: Callable[[], Awaitable[object]], size: int) -> bytes:
+    """Have an asynchronous function run in the background; its id. `size` is its arguments'."""
     root = vm.context.root if vm.context is not None else None
 
     if root is None:
@@ -163,10 +168,16 @@ def _begin(vm: Vm, name: str, call: Callable[[], Awaitable[object]]) -> bytes:
         reason = f"{limits.MAX_PENDING_CALLS} calls are under way already"
         raise ForeignCallRefused(Status.INTERNAL_FAILURE, reason)
 
+    held = vm.plugin.under_way.hold(size)
+
+    if held is None:
+        vm.log(LogLevel.ERROR, f"{name!r} is not called: {no_room(size)}")
+        raise ForeignCallRefused(Status.INTERNAL_FAILURE, no_room(size))
+
     if vm.callbacks.deliveries[_CALLBACK] is None:
         vm.log(LogLevel.WARN, f"{name!r} answers later, but the plugin has no {_CALLBACK}")
 
-    late = _LateAnswer(vm, root, name)
+    late = _LateAnswer(vm, root, name, held)
     late.stop = vm.services.background.start(late.run, call)
     vm.calls[late.token] = late
     return late.token.to_bytes(_ID_BYTES, "little")
@@ -175,21 +186,26 @@ def _begin(vm: Vm, name: str, call: Callable[[], Awaitable[object]]) -> bytes:
 class _LateAnswer:
     """Fulfils `PendingCall`: one asynchronous function that runs."""
 
-    __slots__ = ("name", "phase", "root", "stop", "token", "vm")
+    __slots__ = ("held", "name", "phase", "root", "stop", "token", "vm")
 
     stop: Cancel
 
-    def __init__(self, vm: Vm, root: RootContext, name: str) -> None:
-        self.vm, self.root, self.name = vm, root, name
+    def __init__(self, vm: Vm, root: RootContext, name: str, held: Held) -> None:
+        self.vm, self.root, self.name, self.held = vm, root, name, held
         self.phase = vm.phase
         self.token = vm.new_token()
 
     def cancel(self) -> None:
+        self.held.release()
         self.stop()
 
     @property
     def _is_awaited(self) -> bool:
         return self.vm.calls.get(self.token) is self
+
+    def _forget(self) -> None:
+        del self.vm.calls[self.token]
+        self.held.release()
 
     async def run(self, call: Callable[[], Awaitable[object]]) -> None:
         vm = self.vm
@@ -198,7 +214,9 @@ class _LateAnswer:
         try:
             result = _checked(await call())
         except (KeyboardInterrupt, GeneratorExit):
-            vm.calls.pop(self.token, None)
+            if self._is_awaited:
+                self._forget()
+
             raise
         except BaseException as error:
             # Cancelled by us, it is not awaited any more; by anybody else, it has failed.
@@ -213,7 +231,7 @@ class _LateAnswer:
         if not self._is_awaited:
             return
 
-        del vm.calls[self.token]
+        self._forget()
         delivery = Delivery(
             _CALLBACK,
             (self.token, len(result)),
@@ -234,12 +252,14 @@ def _explain(vm: Vm, name: str, phase: str, error: BaseException) -> tuple[Statu
     if isinstance(error, ValueError):
         return Status.BAD_ARGUMENT, str(error)
 
-    _LOG.error(
-        "plugin %r: the foreign function %r, called in %s, failed",
-        vm.plugin.name,
-        name,
-        phase,
-        exc_info=error,
-        extra={"plugin": vm.plugin.name, "phase": phase},
-    )
+    if vm.admits(logging.ERROR, limits.TRACEBACK_LINES):
+        _LOG.error(
+            "plugin %r: the foreign function %r, called in %s, failed",
+            vm.plugin.name,
+            name,
+            phase,
+            exc_info=error,
+            extra={"plugin": vm.plugin.name, "phase": phase},
+        )
+
     return Status.INTERNAL_FAILURE, "it failed"

@@ -21,7 +21,8 @@ from wasm_middleware.proxy_wasm.grpc import (
 )
 from wasm_middleware.proxy_wasm.headers import InvalidHeader
 from wasm_middleware.proxy_wasm.hostcalls.headers import read_pairs
-from wasm_middleware.proxy_wasm.ports import GrpcCall
+from wasm_middleware.proxy_wasm.ports import GrpcCall, StoreFull
+from wasm_middleware.proxy_wasm.underway import no_room, size_of
 from wasm_middleware.proxy_wasm.vm import Vm
 
 #: The members of an enum take longer to look up than to return.
@@ -110,7 +111,11 @@ def proxy_grpc_send(vm: Vm, token: int, message: int, message_size: int, end_str
     if message_size > limits.MAX_GRPC_CALL_BYTES:
         return _refuse(vm, Status.BAD_ARGUMENT, call, _too_long(message_size))
 
-    session.stream.send(vm.memory.read(message, message_size), end_stream=bool(end_stream))
+    try:
+        session.stream.send(vm.memory.read(message, message_size), end_stream=bool(end_stream))
+    except StoreFull as error:
+        vm.log(LogLevel.ERROR, f"{call}: {error}")
+
     session.closed_here = bool(end_stream)
     return _OK
 
@@ -193,7 +198,13 @@ def _start(
     except InvalidHeader as error:
         return _refuse(vm, Status.PARSE_FAILURE, call, str(error))
 
-    vm.memory.write_u32(ret_token, start_session(root, client, request))
+    size = size_of(request.metadata) + len(message or b"")
+    held = vm.plugin.under_way.hold(size)
+
+    if held is None:
+        return _fail(vm, call, no_room(size))
+
+    vm.memory.write_u32(ret_token, start_session(root, client, request, held))
     return _OK
 
 

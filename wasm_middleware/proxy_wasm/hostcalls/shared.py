@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from wasm_middleware import limits
 from wasm_middleware.abi.enums import LogLevel, MetricType, Status
-from wasm_middleware.errors import StoreFailed
-from wasm_middleware.proxy_wasm.hostcalls.waiting import answer_with
+from wasm_middleware.errors import GuestError, StoreFailed
+from wasm_middleware.proxy_wasm.hostcalls.waiting import answer_with, fail_context
 from wasm_middleware.proxy_wasm.ports import StoreFull
 from wasm_middleware.proxy_wasm.trace import quoted
 from wasm_middleware.proxy_wasm.vm import Vm
@@ -85,12 +85,11 @@ def proxy_set_shared_data(
 
 def _store_failed(vm: Vm, status: Status, call: str, error: Exception) -> int:
     """The request gets its failure policy, and the guest a status that its SDK takes."""
+    if isinstance(error, GuestError):
+        return fail_context(vm, error, status)
+
     reason = f"{call}: the shared store failed: {str(error) or type(error).__name__}"
-
-    if vm.context is not None:
-        vm.context.fail(StoreFailed(reason, plugin=vm.plugin.name, phase=vm.phase))
-
-    return status
+    return fail_context(vm, StoreFailed(reason), status)
 
 
 def proxy_register_shared_queue(vm: Vm, name: int, name_size: int, ret_queue: int) -> int:

@@ -13,6 +13,7 @@ call then answers as if nobody looked on.
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
@@ -79,7 +80,12 @@ def traced(
             return answered(line, said, call(*arguments))
         except HostWait as wait:
             vm.log(LogLevel.TRACE, f"{said} waits")
-            raise HostWait(later(line, said, wait)) from None
+            given_up = wait.given_up
+            raise HostWait(
+                functools.partial(later, line, said, wait),
+                lambda error: answered(line, said, given_up(error)) or 0,
+                wait.forget,
+            ) from None
         except MemoryFault as error:
             vm.log(LogLevel.TRACE, f"{said} -> {answer_name(fault)}: {error}")
             raise
@@ -93,7 +99,7 @@ def traced(
         return result
 
     async def later(line: _Line, said: str, wait: HostWait) -> Callable[[], int]:
-        finish = await wait.outcome
+        finish = await wait.outcome()
         return lambda: answered(line, said, finish()) or 0
 
     return trace
