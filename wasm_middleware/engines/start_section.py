@@ -7,14 +7,20 @@ timeout, gives way to others, and finds a memory that its host calls can reach.
 from __future__ import annotations
 
 from wasm_middleware.engines.module_info import ExternKind, ModuleFormatError, Reader
+from wasm_middleware.engines.sections import (
+    EXPORT,
+    ORDER,
+    START as START_SECTION,
+    join_sections,
+    read_sections,
+    sized,
+    unsigned,
+)
 
 #: What it is exported as. No toolchain makes such a name.
 START: str = "wasm-middleware start"
 
-_HEADER = 8
-_EXPORT, _START, _CUSTOM = 7, 8, 0
-#: The order of sections by their numbers is not quite that of the file.
-_AFTER_EXPORTS = (_START, 9, 12, 10, 11)
+_AFTER_EXPORTS = ORDER[ORDER.index(EXPORT) + 1 :]
 
 
 def export_start(wasm: bytes) -> bytes:
@@ -23,11 +29,11 @@ def export_start(wasm: bytes) -> bytes:
     Raises `ModuleFormatError` if it can't be read.
     """
     try:
-        sections = _sections(wasm)
+        sections = read_sections(wasm)
     except IndexError as error:
         raise ModuleFormatError("the file is damaged or cut short") from error
 
-    starts = [body for number, body in sections if number == _START]
+    starts = [body for number, body in sections if number == START_SECTION]
 
     if not starts:
         return wasm
@@ -36,9 +42,8 @@ def export_start(wasm: bytes) -> bytes:
         raise ModuleFormatError("it has more than one start section")
 
     # The body of the section is the function's number, as an export has it too.
-    name = START.encode()
-    export = bytes([len(name)]) + name + bytes([ExternKind.FUNCTION]) + starts[0]
-    return wasm[:_HEADER] + b"".join(_section(*one) for one in _moved(sections, export))
+    export = sized(START.encode()) + bytes([ExternKind.FUNCTION]) + starts[0]
+    return join_sections(wasm, _moved(sections, export))
 
 
 def _moved(sections: list[tuple[int, bytes]], export: bytes) -> list[tuple[int, bytes]]:
@@ -46,46 +51,18 @@ def _moved(sections: list[tuple[int, bytes]], export: bytes) -> list[tuple[int, 
     exported = False
 
     for number, body in sections:
-        if number == _EXPORT:
+        if number == EXPORT:
             reader = Reader(body, 0, len(body))
             count = reader.number()
-            moved.append((_EXPORT, _number(count + 1) + body[reader.position :] + export))
+            moved.append((EXPORT, unsigned(count + 1) + body[reader.position :] + export))
             exported = True
             continue
 
         if number in _AFTER_EXPORTS and not exported:
-            moved.append((_EXPORT, b"\1" + export))
+            moved.append((EXPORT, b"\1" + export))
             exported = True
 
-        if number != _START:
+        if number != START_SECTION:
             moved.append((number, body))
 
     return moved
-
-
-def _sections(wasm: bytes) -> list[tuple[int, bytes]]:
-    reader = Reader(wasm, _HEADER, len(wasm))
-    sections = []
-
-    while reader.position < reader.end:
-        number = reader.byte()
-        part = reader.part()
-        sections.append((number, wasm[part.position : part.end]))
-
-    return sections
-
-
-def _section(number: int, body: bytes) -> bytes:
-    return bytes([number]) + _number(len(body)) + body
-
-
-def _number(value: int) -> bytes:
-    """An unsigned LEB128 number."""
-    encoded = bytearray()
-
-    while True:
-        value, low = value >> 7, value & 0x7F
-        encoded.append(low | 0x80 if value else low)
-
-        if not value:
-            return bytes(encoded)
