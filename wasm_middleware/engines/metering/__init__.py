@@ -39,6 +39,7 @@ from wasm_middleware.engines.sections import signed, sized, unsigned
 MODULE, MEMORY, CHECK = "wasm-middleware", "memory", "check"
 #: The exported global that says how much of the stack is left.
 STACK = "wasm-middleware stack"
+_FUNCTION_TYPE = 0x60
 #: Takes why it was called, and answers how much may run until it is called again.
 CHECK_TYPE = FunctionType(b"\x7f", b"\x7f")
 
@@ -94,6 +95,11 @@ class _Module:
         self._defined = defined
         fuel = self._imported_globals + self._reader(sec.GLOBAL).count()
         functions = (*self._imported, *defined)
+
+        # Here, and not wherever one is looked up.
+        if any(number >= len(types) for number in functions):
+            raise ModuleFormatError("it has a function of a type that there is not")
+
         self._space = Space(types, functions, len(self._imported), fuel, fuel + 1)
 
     def result(self) -> Metered:
@@ -106,10 +112,14 @@ class _Module:
             sec.EXPORT: self._each(sec.EXPORT, self._export, _exported_global(space.stack)),
             sec.ELEMENT: self._each(sec.ELEMENT, self._element),
         }
+
+        if sec.START in self._sections:
+            bodies[sec.START] = space.moved(self._reader(sec.START).number())
+
         types = [*space.types, *space.added, CHECK_TYPE]
         bodies[sec.TYPE] = _vector([_encoded(type_) for type_ in types])
         bodies[sec.IMPORT] = self._imports(check_type=len(types) - 1)
-        kept = (sec.FUNCTION, sec.START, sec.DATA_COUNT, sec.DATA)
+        kept = (sec.FUNCTION, sec.DATA_COUNT, sec.DATA)
         bodies |= {number: self._sections[number] for number in kept if number in self._sections}
         written = [(number, bodies[number]) for number in sec.ORDER if bodies.get(number)]
         return Metered(
@@ -248,6 +258,9 @@ class _Module:
 
             bodies.append(sized(meter_function(body, space.types[type_], space)))
 
+        if next(defined, None) is not None:
+            raise ModuleFormatError("it has more functions than code")
+
         return _vector(bodies) if bodies else b""
 
 
@@ -274,7 +287,9 @@ def _in_order(sections: list[tuple[int, bytes]]) -> dict[int, bytes]:
 
 
 def _type(reader: Reader) -> FunctionType:
-    reader.byte()
+    if reader.byte() != _FUNCTION_TYPE:
+        raise ModuleFormatError("it uses garbage collection, which this engine does not have")
+
     return FunctionType(_value_types(reader), _value_types(reader))
 
 

@@ -27,8 +27,11 @@ OUT_OF_FUEL, OUT_OF_STACK = 0, 1
 _SMALL = 32
 #: So much of the machine's stack may a function take that calls nothing, unpaid.
 _SMALL_FRAME = 4096
-#: What one value may take of a frame; what each frame takes besides.
-_VALUE, _FRAME = 16, 128
+#: What one value may take of a frame, and one where there are vectors; what a frame takes besides.
+_VALUE, _VECTOR, _FRAME = 8, 16, 128
+#: How many values calling through a table may leave to be kept.
+_INDIRECT_VALUES = 8
+_V128 = 0x7B
 #: Bytes of memory, or elements of a table, that are moved for one unit, as shifts.
 _MOVED_BYTES, _MOVED_ELEMENTS = 3, 1
 
@@ -140,14 +143,16 @@ class _Metering:
         self._weights = [0]
         self._heads: dict[int, int] = {}
         self._returns: list[tuple[int, int]] = []
-        self._height = self._highest = 0
+        self._height = self._highest = self._values = 0
+        self._vectors = _V128 in (kind for _, kind in self._groups)
         self._calls = self._pays = False
         self._blocks = [_Block(0, 0, len(type_.results), 0)]
         self._read()
 
     def result(self) -> bytes:
         space, out = self._space, self._out
-        frame = _FRAME + _VALUE * (self._locals + 2 * self._highest)
+        values = self._locals + 2 * self._highest + self._values
+        frame = _FRAME + values * (_VECTOR if self._vectors else _VALUE)
         weight = self._weights[0]
         before = after = b""
 
@@ -196,7 +201,10 @@ class _Metering:
             raise ModuleFormatError("a function goes on after its end")
 
     def _plain(self, text: bytes) -> None:
-        changes = [op.HEIGHT[one[0]] for one in op.PLAIN.findall(text)]
+        codes = [one[0] for one in op.PLAIN.findall(text)]
+        changes = [op.HEIGHT[code] for code in codes]
+        self._values += sum([op.VALUES[code] for code in codes])
+        self._vectors = self._vectors or op.SIMD in codes
         self._highest = max(self._highest, *accumulate(changes, initial=self._height))
         self._height += sum(changes)
         self._add(text)
@@ -281,6 +289,7 @@ class _Metering:
         type_ = self._space.types[self._reader.number()]
         self._reader.number()
         self._height -= 1
+        self._values += _INDIRECT_VALUES
         self._called(type_)
         self._add(self._since(at))
 
@@ -330,6 +339,7 @@ class _Metering:
         if self._reader.byte() != 0x0C:
             raise _unknown(op.SIMD)
 
+        self._vectors = True
         self._reader.position += 16
         self._push(1)
         self._add(self._since(at))

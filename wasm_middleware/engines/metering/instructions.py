@@ -78,6 +78,29 @@ def _heights() -> list[int]:
 #: Of vectors none is below its true value: the stack may be taken for higher than it is.
 HEIGHT: Final = _heights()
 
+
+def _values() -> list[int]:
+    """How many values a plain instruction may leave to be kept, by its first byte.
+
+    A compiler that finds an expression twice computes it once, and keeps it from the first to the
+    second: so each that is computed may need a place of its own. An access to memory computes the
+    address, a division by a constant is some multiplications and shifts.
+    """
+    values = [0] * 256
+
+    for codes, count in (
+        ((0x1B, 0x1C, *range(0x45, 0xC5), 0xD1, WIDE), 1),
+        ((*range(0x23, 0x27), *range(0x28, 0x40), SIMD), 2),
+        ((*range(0x6D, 0x71), *range(0x7F, 0x83)), 4),
+    ):
+        for code in codes:
+            values[code] = count
+
+    return values
+
+
+VALUES: Final = _values()
+
 #: Of proposals that this list has nothing of, by the first byte.
 PROPOSALS: Final = {
     **dict.fromkeys((0x06, 0x07, 0x08, 0x09, 0x0A, 0x18, 0x19, 0x1F), "exceptions"),

@@ -32,7 +32,7 @@ from wasm_middleware.engines.module_info import (
 )
 from wasm_middleware.engines.protocol import InstanceLimits, Resolve
 from wasm_middleware.engines.start_section import export_start
-from wasm_middleware.engines.wasmer.compiling import SERVER, compile_code, new_store
+from wasm_middleware.engines.wasmer.compiling import SERVER, compile_code, new_store, validate
 from wasm_middleware.engines.wasmer.instance import WasmerInstance
 from wasm_middleware.engines.wasmer.stack import guest_stack
 from wasm_middleware.errors import GuestTrap
@@ -82,6 +82,9 @@ class WasmerModule:
 
     def prepare(self) -> None:
         """Compile it as instances mostly want it; raises `ModuleFormatError`."""
+        # As it came: what is wrong with it is told in its own terms, and only code that the
+        # compiler takes is changed.
+        validate(self._wasm)
         self._code(limits.MAX_TABLE_ELEMENTS)
 
     def _code(self, table_elements: int) -> tuple[Metered, bytes]:

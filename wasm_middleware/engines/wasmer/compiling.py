@@ -20,12 +20,27 @@ def new_store() -> wasmer.Store:
     return wasmer.Store(wasmer.engine.Universal(wasmer_compiler_cranelift.Compiler))
 
 
+def validate(wasm: bytes) -> None:
+    """Raise `ModuleFormatError` unless it is a module that wasmer takes."""
+    store = new_store()
+
+    if not wasmer.Module.validate(store, wasm):
+        # It does not say why; compiling does, and begins with the same.
+        compile_code(wasm)
+        raise ModuleFormatError("wasmer says that it is not valid, and not why")
+
+
 def compile_code(wasm: bytes) -> bytes:
     """Compile; what `Module.deserialize` reads. Raises `ModuleFormatError`."""
     try:
         return bytes(wasmer.Module(new_store(), wasm).serialize())
     except BaseException as error:
         if isinstance(error, RuntimeError) or is_panic(error):
-            raise ModuleFormatError(reason_of(error)) from error
+            raise ModuleFormatError(_explained(reason_of(error))) from error
 
         raise
+
+
+def _explained(reason: str) -> str:
+    """The compiler is of 2021; what it says of newer WebAssembly is that it is not enabled."""
+    return f"{reason}; engine: wasmtime has more" if "enabled" in reason else reason

@@ -14,12 +14,12 @@ from wasm_middleware import limits
 
 #: What threads have where nobody says otherwise.
 _USUAL = 8 * limits.MIB
-#: The rest is Python's.
-_PART = 4
+#: The rest is Python's: host calls run on top of the guest.
+_PART = 2
 
 
 def guest_stack() -> int:
-    """In bytes: a quarter of what this thread can be expected to have."""
+    """In bytes: half of what this thread can be expected to have."""
     return min(_USUAL, threading.stack_size() or _USUAL, _limit()) // _PART
 
 
