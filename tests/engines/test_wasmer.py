@@ -116,30 +116,6 @@ def test_one_module_has_instances_of_different_limits(engine: Engine) -> None:
     assert most == {2: 2, 5: 5, 100: 9}
 
 
-@pytest.mark.parametrize("type_", ["externref", "funcref"])
-def test_references_between_guest_and_host_are_traps(engine: Engine, type_: str) -> None:
-    """wasmer's binding panics on them. A host call of such a type is there, and can't be made."""
-    kind = type_.removesuffix("ref")
-    takes = f"""(module (import "a" "f" (func $f (param {type_})))
-      (func (export "f") (call $f (ref.null {kind})))
-      (func (export "g") (result i32) i32.const 3))"""
-    gives = f"""(module (import "a" "f" (func $f (result {type_})))
-      (func (export "f") (drop (call $f))))"""
-    instance = make(engine, takes, HostFunction(lambda *_: 0, 0))
-    assert enter(instance, "g") == 3
-
-    with pytest.raises(GuestTrap, match="wasmer itself failed: not implemented"):
-        enter(instance)
-
-    assert instance.poisoned
-
-    with pytest.raises(GuestTrap, match="a reference from the host, which wasmer can't pass"):
-        enter(make(engine, gives, HostFunction(lambda: 12, 0)))
-
-    # The process lives on.
-    assert enter(make(engine, takes, HostFunction(lambda *_: 0, 0)), "g") == 3
-
-
 def test_a_panic_of_the_compiler_is_a_module_that_can_not_be_compiled(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,11 +56,37 @@ def test_imports_of_one_name_and_two_types_are_two_imports(wasm_engine: Engine) 
 
 
 @pytest.mark.parametrize("type_", ["externref", "funcref"])
-def test_a_reference_from_the_host_is_null(wasmtime_engine: Engine, type_: str) -> None:
+def test_a_reference_from_the_host_is_null(wasm_engine: Engine, type_: str) -> None:
     wat = f"""(module (import "a" "f" (func $f (param i32) (result {type_})))
       (func (export "f") (result i32) (ref.is_null (call $f (i32.const 1)))))"""
 
-    assert enter(make(wasmtime_engine, wat, HostFunction(lambda _: 12, 0))) == 1
+    assert enter(make(wasm_engine, wat, HostFunction(lambda _: 12, 0))) == 1
+
+
+def test_references_to_and_from_the_host_are_nothing(wasm_engine: Engine) -> None:
+    """However the function is reached: called, through a table, or by its export."""
+    seen: list[object] = []
+    wat = """(module
+      (type $t (func (param i32 externref f32 funcref i64) (result i32 externref i64)))
+      (import "a" "f" (func $f (type $t)))
+      (import "a" "g" (func $g (param i32) (result i32)))
+      (table 1 funcref) (elem (i32.const 0) $f)
+      (global $r funcref (ref.func $f)) (export "f2" (func $f))
+      (func $numbers (param i32 externref i64) (result i32)
+        (i32.add (i32.add (local.get 0) (ref.is_null (local.get 1))) (i32.wrap_i64 (local.get 2))))
+      (func (export "f") (result i32)
+        (i32.const 1) (ref.null extern) (f32.const 0) (ref.func $f) (i64.const -5)
+        (call $f) (call $numbers)
+        (i32.const 2) (ref.null extern) (f32.const 0) (ref.null func) (i64.const -6)
+        (call_indirect (type $t) (i32.const 0)) (call $numbers)
+        (i32.add) (i32.add (call $g (i32.const 40)))))"""
+    functions = [
+        HostFunction(lambda *given: seen.append((given[0], given[-1])) or 0, 0),  # type: ignore[func-returns-value]
+        HostFunction(lambda number: number, 0),
+    ]
+
+    assert enter(make(wasm_engine, wat, *functions)) == 42
+    assert seen == [(1, -5), (2, -6)]
 
 
 @pytest.mark.parametrize(("type_", "letter"), [("i64", "I"), ("f32", "f"), ("f64", "F")])

@@ -12,10 +12,11 @@ A guest can't reach the counters: they are globals beyond those that its code ca
 left out: what is not understood is refused. What the compiler is given was written by us, and is
 validated by the compiler like any other module.
 
-Besides, imports get new names, one each; the memory becomes an import, so that the host makes it,
-as large as it may become; it is looked at the clock whenever the memory has grown, so that the host
-knows; tables get a maximum; custom sections are left out. The check is the last imported function:
-the numbers of all defined ones go up by one.
+Besides, imports get new names, one each; one whose type has references gets a function in front of
+it that drops them and answers with null, for engines that can't pass any. The memory becomes an
+import, so that the host makes it, as large as it may become; the clock is looked at whenever the
+memory has grown, so that the host knows. Tables get a maximum; custom sections are left out. The
+check is the last imported function: the numbers of all defined ones go up by one.
 
 It bounds what a module runs, not what it takes to compile.
 """
@@ -31,6 +32,8 @@ from wasm_middleware.engines.metering.code import (
     Space,
     constant,
     meter_function,
+    stand_in,
+    without_references,
 )
 from wasm_middleware.engines.module_info import ExternKind, MemoryType, ModuleFormatError, Reader
 from wasm_middleware.engines.sections import signed, sized, unsigned
@@ -49,7 +52,7 @@ class Metered:
     """A module that counts, and what it has to be given."""
 
     wasm: bytes
-    #: The types of the functions that it imports, without the check.
+    #: The types of the functions that it imports, without the check; none has references.
     imports: tuple[FunctionType, ...]
     #: The memory that it imports, if it does.
     memory: MemoryType | None
@@ -101,6 +104,12 @@ class _Module:
             raise ModuleFormatError("it has a function of a type that there is not")
 
         self._space = Space(types, functions, len(self._imported), fuel, fuel + 1)
+        #: The types of imported functions as they are imported.
+        self._given = [without_references(types[number]) for number in self._imported]
+
+        for number, given in enumerate(self._given):
+            if given != types[self._imported[number]]:
+                self._space.stand_ins[number] = len(functions) + len(self._space.stand_ins)
 
     def result(self) -> Metered:
         space = self._space
@@ -116,15 +125,18 @@ class _Module:
         if sec.START in self._sections:
             bodies[sec.START] = space.moved(self._reader(sec.START).number())
 
-        types = [*space.types, *space.added, CHECK_TYPE]
+        bodies[sec.IMPORT] = self._imports()
+        types = [*space.types, *space.added]
         bodies[sec.TYPE] = _vector([_encoded(type_) for type_ in types])
-        bodies[sec.IMPORT] = self._imports(check_type=len(types) - 1)
-        kept = (sec.FUNCTION, sec.DATA_COUNT, sec.DATA)
+        stand_ins = [unsigned(self._imported[number]) for number in space.stand_ins]
+        numbers = [*map(unsigned, self._defined), *stand_ins]
+        bodies[sec.FUNCTION] = _vector(numbers) if numbers else b""
+        kept = (sec.DATA_COUNT, sec.DATA)
         bodies |= {number: self._sections[number] for number in kept if number in self._sections}
         written = [(number, bodies[number]) for number in sec.ORDER if bodies.get(number)]
         return Metered(
             wasm=sec.join_sections(self._wasm, written),
-            imports=tuple(space.types[number] for number in self._imported),
+            imports=tuple(self._given),
             memory=self._memory,
             tables=tuple(self._tables),
             grows_tables=space.grows_tables,
@@ -175,12 +187,16 @@ class _Module:
 
         self._other_imports.append(reader.data[at : reader.position])
 
-    def _imports(self, check_type: int) -> bytes:
+    def _imports(self) -> bytes:
+        space = self._space
         imports = list(self._other_imports)
 
-        for index, type_ in enumerate((*self._imported, check_type)):
-            name = CHECK if index == len(self._imported) else str(index)
-            imports.append(_import(name, ExternKind.FUNCTION, unsigned(type_)))
+        for index, type_ in enumerate(self._imported):
+            number = space.added_type(self._given[index]) if index in space.stand_ins else type_
+            imports.append(_import(str(index), ExternKind.FUNCTION, unsigned(number)))
+
+        check = space.added_type(CHECK_TYPE)
+        imports.append(_import(CHECK, ExternKind.FUNCTION, unsigned(check)))
 
         if self._memory is not None:
             limits = b"\0" + unsigned(self._memory.minimum)
@@ -260,6 +276,9 @@ class _Module:
 
         if next(defined, None) is not None:
             raise ModuleFormatError("it has more functions than code")
+
+        for number in space.stand_ins:
+            bodies.append(sized(stand_in(space.types[self._imported[number]], number)))
 
         return _vector(bodies) if bodies else b""
 

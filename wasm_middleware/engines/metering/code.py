@@ -36,6 +36,17 @@ _V128 = 0x7B
 _MOVED_BYTES, _MOVED_ELEMENTS = 3, 1
 
 _I32 = b"\x7f"
+_REFERENCES = b"\x70\x6f"
+#: A constant of each type.
+_ZEROS = {
+    0x7F: b"\x41\0",
+    0x7E: b"\x42\0",
+    0x7D: b"\x43" + bytes(4),
+    0x7C: b"\x44" + bytes(8),
+    0x7B: b"\xfd\x0c" + bytes(16),
+    0x70: b"\xd0\x70",
+    0x6F: b"\xd0\x6f",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +69,15 @@ class Space:
     #: Globals.
     fuel: int
     stack: int
-    #: Types of blocks that had to be added.
+    #: Functions that stand for imported ones, by the imported ones' numbers.
+    stand_ins: dict[int, int] = field(default_factory=dict)
+    #: Types that had to be added: of blocks, and of what stand-ins call.
     added: dict[FunctionType, int] = field(default_factory=dict)
     grows_tables: bool = False
 
     def moved(self, function: int) -> bytes:
         """The number of a function in the new module."""
+        function = self.stand_ins.get(function, function)
         return unsigned(function + (function >= self.check))
 
     def block_of(self, results: bytes) -> bytes:
@@ -74,8 +88,11 @@ class Space:
         if len(results) == 1:
             return results
 
-        wanted = FunctionType(b"", results)
-        return signed(self.added.setdefault(wanted, len(self.types) + len(self.added)))
+        return signed(self.added_type(FunctionType(b"", results)))
+
+    def added_type(self, type_: FunctionType) -> int:
+        """The number of a type that the module does not have."""
+        return self.added.setdefault(type_, len(self.types) + len(self.added))
 
     def charge(self, amount: bytes, local: bytes) -> bytes:
         """Code that takes what the code `amount` leaves, and looks at the clock below zero."""
@@ -373,6 +390,29 @@ _READERS = {
     op.WIDE: _Metering._wide,
     op.SIMD: _Metering._simd_constant,
 }
+
+
+def without_references(type_: FunctionType) -> FunctionType:
+    """What is left of a host function's type where no reference can be passed.
+
+    A host has no reference to give, so that one that is to give some gives nothing.
+    """
+    gives = any(code in _REFERENCES for code in type_.results)
+    parameters = bytes(code for code in type_.parameters if code not in _REFERENCES)
+    return FunctionType(parameters, b"" if gives else type_.results)
+
+
+def stand_in(type_: FunctionType, function: int) -> bytes:
+    """The code of a function that calls an imported one `without_references`."""
+    passed = [
+        b"\x20" + unsigned(index)
+        for index, code in enumerate(type_.parameters)
+        if code not in _REFERENCES
+    ]
+    call = b"\x10" + unsigned(function)
+    kept = without_references(type_).results == type_.results
+    zeros = b"" if kept else b"".join(_ZEROS[code] for code in type_.results)
+    return b"\0" + b"".join(passed) + call + zeros + b"\x0b"
 
 
 def constant(reader: Reader, space: Space) -> bytes:

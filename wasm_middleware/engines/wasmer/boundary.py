@@ -15,7 +15,7 @@ import wasmer
 from wasm_middleware import limits
 from wasm_middleware.engines.metering.code import FunctionType
 from wasm_middleware.engines.protocol import HostFunction
-from wasm_middleware.errors import GuestTrap, MemoryFault
+from wasm_middleware.errors import MemoryFault
 
 _U32, _U64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 _NUMBERS = {
@@ -24,11 +24,9 @@ _NUMBERS = {
     0x7D: wasmer.Type.F32,
     0x7C: wasmer.Type.F64,
     0x7B: wasmer.Type.V128,
-    0x70: wasmer.Type.FUNC_REF,
-    0x6F: wasmer.Type.EXTERN_REF,
 }
 _I32, _I64 = b"\x7f", b"\x7e"
-_FLOATS, _REFERENCES = b"\x7d\x7c", b"\x70\x6f"
+_FLOATS = b"\x7d\x7c"
 _FRAME = re.compile(r"at (.*) \(<module>\[(\d+)\]")
 
 
@@ -106,15 +104,8 @@ def _answer(results: bytes) -> Callable[[int], object]:
     if results == _I64:
         return _U64.__and__
 
-    if any(code in _REFERENCES for code in results):
-        return _refuse_reference
-
     zeros = tuple(0.0 if code in _FLOATS else 0 for code in results)
     return lambda _: zeros
-
-
-def _refuse_reference(_result: int) -> object:
-    raise GuestTrap("it wants a reference from the host, which wasmer can't pass")
 
 
 def is_panic(error: BaseException) -> bool:
