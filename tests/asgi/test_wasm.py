@@ -144,3 +144,13 @@ async def test_the_plugins_of_the_example(workshop, engine):
 
     server = await Server(post_scope(headers=headers), chunks(b"{nonsense")).run(app)
     assert server.status == 400
+
+
+def test_a_test_client_without_a_lifespan_has_a_thread_for_each_request(plugin):
+    """Instances that are kept to the thread that started them are replaced."""
+    from starlette.testclient import TestClient
+
+    client = TestClient(plugin(ADD_HEADER, respond(b"hi", length=True)))
+
+    for _ in range(4):
+        assert client.get("/").headers["x-plugin"] == "yes"

@@ -194,6 +194,24 @@ def test_an_instance_is_lost_to_other_threads_and_harms_nobody(engine: Engine) -
         run(function())
 
 
+def test_a_thread_that_comes_after_one_that_has_ended_is_another(engine: Engine) -> None:
+    """Though the system may give it the same number."""
+    wat = '(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.const 7)))'
+    module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    made: list[Instance] = []
+    seen: list[object] = []
+
+    def use() -> None:
+        seen.extend(instance.poisoned for instance in made)
+        made.append(module.instantiate(lambda *_: HostFunction(int, 0), LIMITS))
+        seen.append(enter(made[-1]))
+
+    for _ in range(3):
+        in_thread(use)
+
+    assert seen == [7, True, 7, True, True, 7]
+
+
 # What holds on to what
 
 

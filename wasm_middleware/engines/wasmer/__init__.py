@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from importlib.metadata import version
-from threading import get_ident
 
 import wasmer
 
@@ -35,6 +34,7 @@ from wasm_middleware.engines.start_section import export_start
 from wasm_middleware.engines.wasmer.compiling import SERVER, compile_code, new_store, validate
 from wasm_middleware.engines.wasmer.instance import WasmerInstance
 from wasm_middleware.engines.wasmer.stack import guest_stack
+from wasm_middleware.engines.wasmer.threads import this_thread
 from wasm_middleware.errors import GuestTrap
 
 
@@ -77,7 +77,7 @@ class WasmerModule:
         #: What was compiled, by how many elements its tables may have.
         self._compiled: dict[int, tuple[Metered, bytes]] = {}
         #: The last thread to instantiate one, which was made in a store of its own.
-        self._thread = 0
+        self._thread: object = None
         self._made: dict[int, tuple[wasmer.Store, wasmer.Module]] = {}
 
     def prepare(self) -> None:
@@ -95,9 +95,9 @@ class WasmerModule:
         return self._compiled[table_elements]
 
     def _module(self, table_elements: int, code: bytes) -> tuple[wasmer.Store, wasmer.Module]:
-        if self._thread != get_ident():
+        if self._thread is not this_thread():
             self._made.clear()
-            self._thread = get_ident()
+            self._thread = this_thread()
 
         if table_elements not in self._made:
             store = new_store()

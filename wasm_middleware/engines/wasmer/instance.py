@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from threading import get_ident
 
 import wasmer
 
@@ -36,6 +35,7 @@ from wasm_middleware.engines.wasmer.boundary import (
     reason_of,
 )
 from wasm_middleware.engines.wasmer.memory import WasmerMemory
+from wasm_middleware.engines.wasmer.threads import this_thread
 from wasm_middleware.errors import (
     GuestError,
     GuestExit,
@@ -62,7 +62,7 @@ class WasmerInstance:
     def __init__(self, info: ModuleInfo, limits: InstanceLimits, stack: int) -> None:
         self.memory: WasmerMemory | NoMemory = NoMemory()
         self._info, self._limits, self._stack = info, limits, stack
-        self._thread, self._lost = get_ident(), False
+        self._thread, self._lost = this_thread(), False
         self._boundary = Boundary(self._timed_out)
         self._timeout: float | None = None
         #: What the next call, or the one that runs, may take by the clock on the wall.
@@ -75,7 +75,7 @@ class WasmerInstance:
 
     @property
     def poisoned(self) -> bool:
-        return self._lost or self._thread != get_ident()
+        return self._lost or self._thread is not this_thread()
 
     # Linking
 
