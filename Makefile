@@ -10,11 +10,13 @@ ENGINE ?= wasmtime
 EXTRA_wasmer = ,wasmer
 FUZZ_SECONDS ?= 60
 SOAK_REQUESTS ?= 1000000
+# A process for each processor; a file's tests stay together, and so do what they share.
+PARALLEL = --numprocesses auto --dist loadfile
 # Debian's packages that the full suite uses; without one of them its tests are skipped, loudly.
 DEBIAN_PACKAGES = wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench soak docs plugins deps test-lowest test-wasmer fuzz hostile clean
+.PHONY: help run test check format bench soak docs plugins deps test-lowest test-pythons test-wasmer fuzz hostile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +41,7 @@ run: $(VENV)-run-$(ENGINE)/.installed ## serve example_app on $(PORT) and print 
 	WASM_ENGINE=$(ENGINE) $(VENV)-run-$(ENGINE)/bin/python -m uvicorn example_app.main:app --port $(PORT)
 
 test: $(VENV)/.installed ## run the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(VENV)/.installed ## format, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -95,7 +97,7 @@ fuzz: $(VENV)-fuzz/.installed ## run each fuzz target for FUZZ_SECONDS (60), or 
 
 # Without what no dependency has a part in, and without what `make test` has just shown twice.
 test-lowest: $(VENV)-lowest/.installed ## the suite with the oldest dependencies allowed
-	$(VENV)-lowest/bin/python -m pytest --ignore tests/e2e/envoy --ignore tests/fuzz \
+	$(VENV)-lowest/bin/python -m pytest $(PARALLEL) --ignore tests/e2e/envoy --ignore tests/fuzz \
 	    --ignore tests/hostile -k "not wasmtime-public"
 
 # wasmer has wheels for CPython 3.10 and older, and so this has Starlette and FastAPI of that time.
@@ -108,11 +110,15 @@ $(VENV)-wasmer/.installed: pyproject.toml
 test-wasmer: ## the engine, ABI, stream, ASGI and example tests on CPython 3.10 and wasmer
 	@if .ci/find-python python3.10 >/dev/null; then \
 	    $(MAKE) --no-print-directory $(VENV)-wasmer/.installed && \
-	    $(VENV)-wasmer/bin/python -m pytest tests/abi tests/engines tests/proxy_wasm tests/runtime \
+	    $(VENV)-wasmer/bin/python -m pytest $(PARALLEL) tests/abi tests/engines tests/proxy_wasm tests/runtime \
 	        tests/asgi tests/e2e/test_example.py; \
 	else \
 	    echo "SKIPPED test-wasmer: no CPython 3.10 on PATH or under pyenv, and wasmer has wheels for no later one"; \
 	fi
 
+# `make test` has shown the Python of $(VENV).
+test-pythons: $(VENV)/.installed ## what depends on the Python, on 3.10 to 3.13, or on those in PYTHONS
+	@$(BIN)/python -m tests.pythons $(VENV) $(PYTHONS)
+
 clean: ## remove environments and caches
-	rm -rf $(VENV) $(VENV)-run-* $(VENV)-lowest $(VENV)-fuzz $(VENV)-wasmer .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-run-* $(VENV)-lowest $(VENV)-fuzz $(VENV)-wasmer $(VENV)-3.* .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis

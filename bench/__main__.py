@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import apps, callouts, engines, inprocess, server, stalls, tail
+from bench import apps, callouts, engines, inprocess, server, stalls, store, tail
 from wasm_middleware.engines.wasmtime import WasmtimeEngine
 
 
@@ -33,6 +33,7 @@ def main(quick: bool, no_server: bool) -> None:
     stalled = stalls.measure(tries=3 if quick else 9)
     tails = {} if no_server else tail.measure(rounds=1 if quick else 3, seconds=2 if quick else 6)
     console.print(scheduling_table(costs, stalled, tails))
+    console.print(store_table(store.measure(rounds=1 if quick else 3)))
     console.print(callouts_table(callouts.measure(rounds=2 if quick else 5)))
 
     if not no_server:
@@ -141,6 +142,21 @@ def _tail(found: tail.Tail) -> str:
         f"of {len(beside.others):,}; {beside.spun:,} of {len(beside.spinning):,} spun\n"
         f"without: of {len(quiet.others):,}"
     )
+
+
+def store_table(seconds: dict[tuple[int, str], float]) -> Table:
+    """What waiting inside of guest calls costs, beside what is waited for."""
+    takes = store.STORE_TAKES
+    name = f"{store.REQUESTS} requests at once, a store of {takes * 1e3:.0f} ms; it is read by"
+    table = _table(name, "ms in all", "of the store's", "target")
+
+    for (plugins, when), cost in seconds.items():
+        who = "a plugin" if plugins == 1 else f"{plugins} plugins in a chain"
+        who += ", whose instances are started besides" if when == "first" else ""
+        target = f"≤ {store.TARGET * 1e3:g} ms {_kept(cost, store.TARGET)}" if plugins == 1 else ""
+        table.add_row(who, f"{cost * 1e3:.0f}", f"{cost / takes / plugins:.1f}", target)
+
+    return table
 
 
 def callouts_table(seconds: dict[str, float]) -> Table:

@@ -177,7 +177,7 @@ def beside_one_that_spins_inline() -> ASGIApp:
 
 def _beside(scheduling: str) -> ASGIApp:
     # What fails as it is to is nothing to read.
-    logging.getLogger("wasm_middleware").setLevel(logging.CRITICAL)
+    logging.getLogger("wasm_middleware").addFilter(_is_no_spinner)
     spins = [f"spins-{number}" for number in range(SPINNERS)]
     module, timeout = str(spinning()), f"{SPIN_TIMEOUT * 1e3:g}ms"
     config = {
@@ -198,6 +198,10 @@ def _beside(scheduling: str) -> ASGIApp:
         routes=[Route("/", _hello), Route("/spin/{number}", _hello)],
         middleware=[Middleware(WasmPluginMiddleware, config=config)],
     )
+
+
+def _is_no_spinner(record: logging.LogRecord) -> bool:
+    return not str(getattr(record, "plugin", "")).startswith("spins-")
 
 
 def _rust(count: int, *, scheduling: str = "", **options: object) -> Middleware:

@@ -23,8 +23,11 @@ async def started(app: ASGIApp) -> AsyncIterator[None]:
         await _say(to_app, from_app, "startup")
         yield
         await _say(to_app, from_app, "shutdown")
-    finally:
-        await task
+    except BaseException:
+        task.cancel()
+        raise
+
+    await task
 
 
 async def _call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 __all__ = [
     "AbiViolation",
@@ -187,6 +188,10 @@ class AbiViolation(GuestError):
     """The guest broke a rule of the ABI that no status can answer."""
 
     kind = "abi"
+
+
+#: What a plugin's failure policy is for.
+PluginFailure: TypeAlias = GuestError | PluginUnavailableError
 
 
 class HostWait(Exception):  # it is no error

@@ -155,6 +155,9 @@ MAX_MODULE_BYTES: Final = 64 * MIB
 #: What a module exports; plugins have some 40. wasmtime lists them in a time that grows by the
 #: square: 25 ms for 1,000 and ten seconds for 20,000, at each instance, in the event loop.
 MAX_EXPORTS: Final = 1_000
+#: What it imports; plugins have some 60. Each is linked anew for each instance, in the event loop:
+#: 1,000 take 20 ms.
+MAX_IMPORTS: Final = 1_000
 #: What is read of a module in Python before it is compiled: types, imports, functions, exports
 #: and their values. The largest Go module seen has some 30,000; this many take a second or two.
 MAX_MODULE_ITEMS: Final = 200_000

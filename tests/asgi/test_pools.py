@@ -85,6 +85,53 @@ async def test_a_hundred_requests_wait_for_a_store_at_once(workshop):
     assert min(used) + ROUND_TRIP < 0.1, used
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_second_plugin_of_a_chain_waits_side_by_side_too(workshop):
+    """Its instances are chosen when it is called, not when all of them were idle."""
+    first, second = type("First", (Asks,), {"made": 0}), type("Second", (Asks,), {"made": 0})
+    first = workshop.add(first, instances={"max": 40})
+    second = workshop.add(second, instances={"max": 40})
+    app = await workshop.load(workshop.wrap(respond(b"hi")))
+    assert await statuses(app, 40) == [200] * 40
+    assert first.made > 10
+    assert second.made > 10
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("fail_closed", 503), ("fail_open", 200)])
+async def test_an_instance_may_be_lost_before_the_chain_comes_to_it(workshop, policy, expected):
+    """Another plugin holds the request; when it lets go, this one has no instance any more."""
+
+    class Frail(Guest):
+        made = 0
+
+        def configure(self):
+            type(self).made += 1
+            return type(self).made == 1
+
+        def request_headers(self, end):
+            raise RuntimeError("it has failed")
+
+    held = workshop.add(Held)
+    held.go = anyio.Event()
+    workshop.add(Frail, failure_policy=policy)
+    routes = [{"path": "/frail", "plugins": ["frail"]}, {"path": "/", "plugins": ["held", "frail"]}]
+    app = await workshop.load(workshop.wrap(respond(b"hi"), routes=routes))
+    found = []
+
+    async def request():
+        found.extend(await statuses(app, 1))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await anyio.wait_all_tasks_blocked()
+        assert await statuses(app, 1, "/frail") == [expected]
+        await anyio.wait_all_tasks_blocked()
+        held.go.set()
+
+    assert found == [expected]
+    assert workshop.phases("frail").count("request_headers") == 1
+
+
 async def test_where_nothing_is_suspended_there_is_one(workshop):
     made = workshop.add(type("Quick", (Asks,), {"request_headers": Guest.request_headers}))
     app = workshop.wrap(respond(b"hi"))
@@ -160,6 +207,8 @@ async def test_no_more_than_so_many_wait(workshop, monkeypatch, caplog):
     assert "2 requests wait for one of its instances already" in caplog.text
 
 
+# Under trio no call of an engine is suspended, so that nobody waits for another's.
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_who_gives_up_leaves_its_place_to_the_next(workshop):
     made = workshop.add(Held, instances={"max": 1})
     made.go = anyio.Event()

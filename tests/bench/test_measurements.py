@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from bench import apps, engines, stalls, tail
+from bench import apps, engines, stalls, store, tail
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,13 @@ def test_inline_calls_hold_up_a_task_until_the_timeout():
     assert found[1, "inline"].clock >= stalls.TIMEOUT
     assert found[16, "inline"].clock >= 16 * stalls.TIMEOUT
     assert found[16, "sliced"].processor < stalls.TIMEOUT
+
+
+def test_each_plugin_of_a_chain_waits_for_the_store():
+    found = store.measure(rounds=1)
+
+    for (plugins, _), seconds in found.items():
+        assert seconds >= plugins * store.STORE_TAKES
 
 
 def test_the_quantile_is_that_of_the_others_alone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -255,12 +256,37 @@ TYPE = section(1, b"\1\x60\0\0")
         EMPTY + TYPE + section(2, leb(MANY) + bytes(4) * MANY),
         EMPTY + TYPE + section(3, leb(MANY) + bytes(MANY)),
         EMPTY + section(1, b"\1\x60" + leb(MANY) + b"\x7f" * MANY + b"\0"),
-        EMPTY + TYPE + section(2, leb(MANY // 2) + bytes(4) * (MANY // 2)) * 2,
+        EMPTY + TYPE + section(3, leb(MANY // 2) + bytes(MANY // 2)) * 2,
         EMPTY + section(0, b"\0") * MANY,
     ],
-    ids=["imports", "functions", "parameters", "imports in two sections", "sections"],
+    ids=["imports", "functions", "parameters", "functions in two sections", "sections"],
 )
 def test_a_module_that_declares_without_end_is_refused(wasm: bytes) -> None:
     """Each would be read in Python, 64 MB of them for minutes."""
     with pytest.raises(ModuleFormatError, match="it declares more than any module needs"):
         read_module_info(wasm)
+
+
+def imports(count: int) -> bytes:
+    return EMPTY + TYPE + section(2, leb(count) + b"\0\0\0\0" * count)
+
+
+def exports(count: int) -> bytes:
+    names = b"".join(leb(len(name)) + name + b"\0\0" for name in _names(count))
+    return EMPTY + TYPE + section(3, b"\1\0") + section(7, leb(count) + names)
+
+
+def _names(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("made", "most"), [(imports, limits.MAX_IMPORTS), (exports, limits.MAX_EXPORTS)]
+)
+def test_more_imports_or_exports_than_any_plugin_has_are_refused(
+    made: Callable[[int], bytes], most: int
+) -> None:
+    read_module_info(made(most))
+
+    with pytest.raises(ModuleFormatError, match=f"it has more than 1,000 {made.__name__}"):
+        read_module_info(made(most + 1))

@@ -548,11 +548,11 @@ def test_what_is_compiled_elsewhere_runs_here(engine: Engine) -> None:
 
 def test_a_module_that_takes_long_is_given_up() -> None:
     changes = "".join(
-        f"(local.set {7 * n % 300} (i32.add (local.get {3 * n % 300}) (local.get {n % 300})))"
-        for n in range(1200)
+        f"(local.set {7 * n % 900} (i32.add (local.get {3 * n % 900}) (local.get {n % 900})))"
+        for n in range(3600)
     )
-    body = "(loop " * 300 + changes + "(br_if 0 (local.get 0)))" * 300
-    hostile = bytes(wasmtime.wat2wasm(f"(module (func (local {'i32 ' * 300}) {body}))"))
+    body = "(loop " * 900 + changes + "(br_if 0 (local.get 0)))" * 900
+    hostile = bytes(wasmtime.wat2wasm(f"(module (func (local {'i32 ' * 900}) {body}))"))
 
     with pytest.raises(CompilationFailed, match="compiling it takes longer than 3 s"):
         WasmerEngine().compile_isolated(hostile, Bounds(time=3))

@@ -190,14 +190,21 @@ def _imports() -> Iterator[Case]:
         lambda: _importing(unknown, armed=calls),
         Ends.SERVED,
     )
-    yield Case(
-        "a-thousand-unknown-imports",
-        "imports a thousand functions that nobody has",
-        lambda: _importing(
-            "".join(f'(import "evil" "f{n}" (func (param i32)))' for n in range(1000))
-        ),
-        Ends.SERVED,
-    )
+
+    for name, count, ends, why in (
+        ("hundreds", 900, Ends.SERVED, ""),
+        ("thousands", 20_000, Ends.REFUSED, "more than 1,000 imports"),
+    ):
+        yield Case(
+            f"{name}-of-unknown-imports",
+            f"imports {count:,} functions that nobody has",
+            lambda count=count: _importing(
+                "".join(f'(import "evil" "f{n}" (func (param i32)))' for n in range(count))
+            ),
+            ends,
+            "",
+            why,
+        )
 
     for kind in ("(memory 1)", "(table 1 funcref)", "(global i32)", "(global (mut i64))"):
         what = kind.strip("()").split(" ")[0]

@@ -11,11 +11,12 @@ from asgi.guests import Guest
 
 from wasm_middleware import limits
 from wasm_middleware.errors import PluginLoadError, PluginUnavailableError
+from wasm_middleware.proxy_wasm.headers import HeaderMap
 from wasm_middleware.runtime.healing import Recovery
 from wasm_middleware.runtime.plugin import LoadedPlugin
 
 from .test_chains import loaded
-from .test_plugin import break_it, ready, stream_for, take, until
+from .test_plugin import break_it, stream_for, until
 
 pytestmark = pytest.mark.anyio
 
@@ -154,7 +155,7 @@ async def test_a_plugin_that_never_starts_is_disabled_and_said_to_be(workshop, q
 
     for _ in range(3):
         with pytest.raises(PluginUnavailableError) as raised:
-            await take(plugin)
+            await plugin.take(stream_for(plugin))
 
         assert raised.value.kind == "disabled"
 
@@ -200,7 +201,7 @@ async def test_an_instance_that_fails_soon_after_each_replacement_backs_off(
     break_it(plugin.vms[0])
 
     with pytest.raises(PluginUnavailableError, match="its instance has failed") as raised:
-        await take(plugin)
+        await plugin.take(stream_for(plugin))
 
     assert raised.value.kind == "start"
     assert workshop.phases("a").count("root") == 2
@@ -230,11 +231,11 @@ async def test_one_that_is_lost_while_it_waits_to_be_taken_is_not_handed_out(wor
     found = []
 
     async def wait():
-        found.append(await take(plugin))
+        found.append(await plugin.take(stream_for(plugin)))
 
     async with anyio.create_task_group() as group:
         await first.turn.__aenter__()
-        assert ready(plugin) is None
+        assert plugin.ready() is None
         group.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         first.turn.release()
@@ -251,10 +252,8 @@ async def test_one_that_is_lost_while_it_waits_to_be_taken_is_not_handed_out(wor
 async def crowd(plugin, count):
     """Let a pool grow: each stream holds its instance's turn."""
     for _ in range(count):
-        stream = stream_for(plugin)
-        vm = plugin.ready(stream) or await plugin.take(stream)
+        vm = plugin.ready() or await plugin.take(stream_for(plugin))
         await vm.turn.__aenter__()
-        stream.end()
 
 
 async def test_instances_beyond_the_least_are_closed_when_nobody_uses_them(workshop, monkeypatch):
@@ -279,20 +278,23 @@ async def test_instances_beyond_the_least_are_closed_when_nobody_uses_them(works
     await plugin.close()
 
 
-async def test_an_instance_that_a_stream_has_joined_is_kept(workshop, monkeypatch):
-    """Its turn has not come yet: another plugin holds it back."""
+async def test_an_instance_that_has_a_context_is_kept(workshop, monkeypatch):
+    """Nobody is in it: the application is about to answer."""
     monkeypatch.setattr(limits, "INSTANCE_IDLE", 0.06)
     (plugin,) = loaded(workshop, "a", instances={"max": 2})
     await plugin.start()
     (first,) = plugin.vms
     stream = stream_for(plugin)
+    stream.add(first, b"", plugin)
 
     async with first.turn:
-        second = await plugin.take(stream)
+        await stream.request.start(HeaderMap([]), end_of_stream=True)
 
+    (context,) = stream.contexts
+    second = context.vm
     await anyio.sleep(0.2)
     assert plugin.vms == (first, second)
-    stream.end()
+    await stream.finish()
     await until(lambda: plugin.vms == (first,))
     assert second.guest.poisoned
     await plugin.close()

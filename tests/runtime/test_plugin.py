@@ -23,22 +23,13 @@ from .test_chains import loaded
 pytestmark = pytest.mark.anyio
 
 
-def break_it(vm):
-    vm.guest.poisoned = True
-    vm.changed()
-
-
 def stream_for(plugin):
     return Stream(plugin.services.clock, RequestInfo)
 
 
-def take(plugin):
-    """Wait for an instance, as a request does that finds none."""
-    return plugin.take(stream_for(plugin))
-
-
-def ready(plugin):
-    return plugin.ready(stream_for(plugin))
+def break_it(vm):
+    vm.guest.poisoned = True
+    vm.changed()
 
 
 async def until(condition):
@@ -56,7 +47,7 @@ async def test_instances_are_taken_in_turn(workshop):
     (plugin,) = loaded(workshop, "a", instances={"min": 3})
     await plugin.start()
     assert len(plugin.vms) == 3
-    taken = [ready(plugin) for _ in range(6)]
+    taken = [plugin.ready() for _ in range(6)]
     assert taken[:3] == taken[3:]
     assert set(taken) == set(plugin.vms)
     await plugin.close()
@@ -68,7 +59,7 @@ async def test_an_instance_that_failed_is_replaced_without_a_request(workshop):
     first, second = plugin.vms
     break_it(first)
     assert plugin.vms == (second,)
-    assert {ready(plugin) for _ in range(3)} == {second}
+    assert {plugin.ready() for _ in range(3)} == {second}
     await until(lambda: len(plugin.vms) == 2)
     assert plugin.vms[0] is second
     assert first not in plugin.vms
@@ -84,11 +75,11 @@ async def test_many_who_find_it_broken_replace_it_once(workshop):
     (plugin,) = loaded(workshop, "a", guest=Slow)
     await plugin.start()
     break_it(plugin.vms[0])
-    assert ready(plugin) is None
+    assert plugin.ready() is None
     found = []
 
     async def wait():
-        found.append(await take(plugin))
+        found.append(await plugin.take(stream_for(plugin)))
 
     async with anyio.create_task_group() as group:
         for _ in range(4):
@@ -113,8 +104,8 @@ async def test_a_sound_instance_serves_while_another_can_not_be_replaced(worksho
     first, second = plugin.vms
     break_it(first)
     await until(lambda: "answered false" in caplog.text)
-    assert await take(plugin) is second
-    assert ready(plugin) is second
+    assert await plugin.take(stream_for(plugin)) is second
+    assert plugin.ready() is second
     assert caplog.text.count("answered false") == 1
     await plugin.close()
 
@@ -135,7 +126,7 @@ async def test_what_is_missing_after_a_failed_start_comes_later(workshop, soon, 
         await plugin.start()
 
     assert len(plugin.vms) == 1
-    assert await take(plugin) is plugin.vms[0]
+    assert await plugin.take(stream_for(plugin)) is plugin.vms[0]
     await until(lambda: len(plugin.vms) == 3)
     await plugin.close()
 
@@ -156,7 +147,7 @@ async def test_the_error_does_not_grow_and_holds_nothing(workshop):
 
     for _ in range(3):
         with pytest.raises(PluginUnavailableError, match="answered false") as raised:
-            await take(plugin)
+            await plugin.take(stream_for(plugin))
 
         assert raised.value.__cause__ is None
         traceback, depth = raised.value.__traceback__, 0
@@ -207,7 +198,7 @@ async def test_close_ends_root_contexts(workshop):
     await plugin.start()
     await plugin.close()
     assert workshop.phases("a") == ["root", "root", "done", "delete", "done", "delete"]
-    assert ready(plugin) is None
+    assert plugin.ready() is None
 
 
 # Without a request
@@ -343,7 +334,7 @@ async def test_an_instance_that_fails_while_it_is_unloaded_is_not_replaced(
         await plugin.close()
 
     with pytest.raises(PluginLoadError, match="unloaded"):
-        await take(plugin)
+        await plugin.take(stream_for(plugin))
 
     assert workshop.phases("a") == ["root", "done", "1 takes b'bad'"]
     assert plugin.vms == ()
@@ -363,7 +354,7 @@ async def test_a_request_starts_no_instance_of_what_is_being_unloaded(workshop):
 
     async def wait():
         with pytest.raises(PluginLoadError, match="unloaded") as caught:
-            await take(plugin)
+            await plugin.take(stream_for(plugin))
 
         raised.append(caught.value)
 

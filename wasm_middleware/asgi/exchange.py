@@ -136,6 +136,9 @@ class Exchange:
 
             await self.finish()
         except BaseException:
+            for link in self.chain.links:
+                link.plugin.leave(self.stream)
+
             with anyio.CancelScope(shield=True), anyio.move_on_after(_FINISH_TIMEOUT):
                 await self.finish()
 
@@ -297,7 +300,7 @@ class Exchange:
             if not self._takes(link):
                 continue
 
-            vm = link.plugin.ready(self.stream) or await self._replacement(link)
+            vm = link.plugin.any() or await self._replacement(link)
 
             if vm is not None:
                 self._add(vm, link)
@@ -307,7 +310,7 @@ class Exchange:
         return not link.plugin.plugin.network
 
     def _add(self, vm: Vm, link: Link) -> None:
-        self.stream.add(vm, link.config)
+        self.stream.add(vm, link.config, link.plugin)
 
     async def _replacement(self, link: Link) -> Vm | None:
         try:

@@ -43,7 +43,7 @@ class Handshake(Exchange):
         if self._connection is None:
             self._connection = Connection(self.stream)
 
-        self._connection.add(vm, link.config)
+        self._connection.add(vm, link.config, link.plugin)
 
     def _ends_with_headers(self, headers: HeaderMap) -> bool:
         return True

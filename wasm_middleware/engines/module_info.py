@@ -235,6 +235,9 @@ def _limits(reader: Reader) -> MemoryType:
 
 
 def _read_import(reader: Reader, sections: _Sections) -> None:
+    if len(sections.imports) == limits.MAX_IMPORTS:
+        raise ModuleFormatError(f"it has more than {limits.MAX_IMPORTS:,} imports")
+
     module, name, kind = reader.name(), reader.name(), _kind(reader)
     signature = ""
 

@@ -30,6 +30,7 @@ class Callbacks:
         "downstream_data",
         "log",
         "new_connection",
+        "phases",
         "request_body",
         "request_headers",
         "response_body",
@@ -62,6 +63,18 @@ class Callbacks:
         self.downstream_close = network("proxy_on_downstream_connection_close")
         self.upstream_data = network("proxy_on_upstream_data")
         self.upstream_close = network("proxy_on_upstream_connection_close")
+        #: Those that a chain may call first, by the name of their phase.
+        self.phases = {
+            "on_request_headers": self.request_headers,
+            "on_request_body": self.request_body,
+            "on_response_headers": self.response_headers,
+            "on_response_body": self.response_body,
+            "on_response_trailers": self.response_trailers,
+            "on_log": self.log,
+            "on_new_connection": self.new_connection,
+            "on_downstream_data": self.downstream_data,
+            "on_upstream_data": self.upstream_data,
+        }
         self.done = callback("proxy_on_done")
         self.delete = callback("proxy_on_delete")
         #: Those of root contexts, by the name that a `Delivery` has.

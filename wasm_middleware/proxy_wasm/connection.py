@@ -33,12 +33,11 @@ from wasm_middleware import limits
 from wasm_middleware.abi.enums import Action, BufferType, LogLevel, PeerType
 from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.abi.properties import Path
-from wasm_middleware.errors import GuestBodyLimit, GuestError, GuestPaused
+from wasm_middleware.errors import GuestBodyLimit, GuestError, GuestPaused, PluginFailure
 from wasm_middleware.proxy_wasm.buffers import Buffer
-from wasm_middleware.proxy_wasm.context import Context, RootContext
+from wasm_middleware.proxy_wasm.context import ChainContext, RootContext
 from wasm_middleware.proxy_wasm.direction import Direction
-from wasm_middleware.proxy_wasm.plugin import Plugin
-from wasm_middleware.proxy_wasm.ports import GuestFunction
+from wasm_middleware.proxy_wasm.ports import Instances
 from wasm_middleware.proxy_wasm.reply import LocalReply
 from wasm_middleware.proxy_wasm.stream import Stream, StreamContext
 from wasm_middleware.proxy_wasm.vm import Vm
@@ -64,51 +63,27 @@ class Closing:
     failed: bool = False
 
 
-class ConnectionContext(Context):
+class ConnectionContext(ChainContext):
     """One plugin's context in one connection."""
 
-    __slots__ = ("_handshake", "closed", "connection", "created", "left_out", "plugin")
+    __slots__ = ("_handshake", "closed", "connection")
 
-    root: RootContext
-
-    def __init__(self, vm: Vm, root: RootContext, connection: Connection) -> None:
-        super().__init__(vm, 0, root)
-        self.plugin: Plugin = vm.plugin
+    def __init__(
+        self, vm: Vm, root: RootContext, connection: Connection, instances: Instances | None
+    ) -> None:
+        super().__init__(vm, root, connection.handshake, instances)
         self.connection = connection
-        #: The guest knows it.
-        self.created = False
-        #: It failed: no phase of it runs any more.
-        self.left_out = False
         #: The directions of whose close it was told.
         self.closed: set[Direction] = set()
         # What it answers about the request that began the connection.
         self._handshake = StreamContext(vm, root, connection.handshake)
 
-    async def call(
-        self, function: GuestFunction | None, phase: str, first: int = 0, second: int = 0
-    ) -> int:
-        """Run one phase, if there is such a callback; the action that its answer, or its failure,
-        stands for."""
-        try:
-            if not self.created:
-                await self._create()
+    def failed(self, error: PluginFailure) -> int:
+        return self.connection.failed(self, error)
 
-            if function is None:
-                return Action.CONTINUE
-
-            return await self.vm.enter(self, function, phase, self.id, first, second)
-        except GuestError as error:
-            return self.connection.failed(self, error)
-
-    async def _create(self) -> None:
-        vm = self.vm
-        self.id = vm.new_id()
-        self.created = True
-        vm.contexts[self.id] = self
-        create = vm.callbacks.context_create
-
-        if create is not None:
-            await vm.enter(self, create, "on_context_create", self.id, self.root.id)
+    def move_to(self, vm: Vm) -> None:
+        super().move_to(vm)
+        self._handshake.move_to(vm)
 
     async def end(self) -> None:
         """Run the last callbacks, once; what `on_done` answers is ignored, as in Envoy."""
@@ -215,9 +190,9 @@ class Connection:
         self._position = 0
         self._opening = False
 
-    def add(self, vm: Vm, config: bytes) -> None:
-        """Let a plugin take part, behind those that do; `config` names a root context of `vm`."""
-        context = ConnectionContext(vm, vm.roots[config], self)
+    def add(self, vm: Vm, config: bytes, instances: Instances | None = None) -> None:
+        """Let a plugin take part, as `Stream.add` does."""
+        context = ConnectionContext(vm, vm.roots[config], self, instances)
         self.contexts.append(context)
         self.downstream.contexts.append(context)
         self.upstream.contexts.insert(0, context)
@@ -320,11 +295,14 @@ class Connection:
         self.closing = closing
         self.wake()
 
-    def failed(self, context: ConnectionContext, error: GuestError) -> int:
+    def failed(self, context: ConnectionContext, error: PluginFailure) -> int:
         """Apply the failure policy; the action that the failed call counts as."""
         context.left_out = True
         plugin = context.plugin
-        context.vm.report(error)
+
+        # Who has no instance to give says so himself.
+        if isinstance(error, GuestError):
+            context.vm.report(error)
 
         if not (plugin.fail_open or self.closing is not None or self.finished):
             self._close(Closing(INTERNAL_ERROR, failed=True))

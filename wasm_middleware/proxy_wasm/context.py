@@ -1,8 +1,8 @@
 """Contexts: what an id of the ABI stands for.
 
-A VM has root contexts (one for each configuration of its plugin) and stream contexts (one for each
-request that passes it). Host calls ask the effective context; what a kind of context does not have
-is answered here by "there is none".
+A VM has root contexts (one for each configuration of its plugin) and those of chains: one for each
+request, or connection, that passes it. Host calls ask the effective context; what a kind of context
+does not have is answered here by "there is none".
 """
 
 from __future__ import annotations
@@ -10,16 +10,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wasm_middleware import limits
-from wasm_middleware.abi.enums import BufferType, MapType
+from wasm_middleware.abi.enums import Action, BufferType, MapType
 from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.abi.properties import Path
-from wasm_middleware.errors import AbiViolation, GuestError
+from wasm_middleware.errors import (
+    AbiViolation,
+    GuestError,
+    PluginFailure,
+    PluginUnavailableError,
+)
 from wasm_middleware.proxy_wasm.buffers import Buffer
 from wasm_middleware.proxy_wasm.delivery import Delivery
 from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 if TYPE_CHECKING:
+    from wasm_middleware.proxy_wasm.plugin import Plugin
+    from wasm_middleware.proxy_wasm.ports import GuestFunction, Instances
     from wasm_middleware.proxy_wasm.reply import LocalReply
+    from wasm_middleware.proxy_wasm.stream import Stream
     from wasm_middleware.proxy_wasm.vm import Vm
 
 
@@ -115,6 +123,73 @@ def store_property(properties: dict[Path, bytes], path: Path, value: bytes) -> b
 
     properties[path] = value
     return True
+
+
+class ChainContext(Context):
+    """One plugin's context in a chain of them, in a stream or in a connection.
+
+    The guest learns of it when it is first called. Only then is the instance chosen that it stays
+    on, since who is busy by then is known by then: until it is `created`, `vm` is any of the
+    plugin's, which can say what callbacks there are.
+    """
+
+    __slots__ = ("_instances", "created", "left_out", "plugin", "stream")
+
+    root: RootContext
+    #: The request; that which began the connection.
+    stream: Stream
+
+    def __init__(
+        self, vm: Vm, root: RootContext, stream: Stream, instances: Instances | None
+    ) -> None:
+        super().__init__(vm, 0, root)
+        self.plugin: Plugin = vm.plugin
+        self.stream = stream
+        #: None where it is to be `vm`.
+        self._instances = instances
+        #: The guest knows it: `proxy_on_context_create` was called, or would have been.
+        self.created = False
+        #: It failed under fail_open, or ended the stream: no phase of it runs any more.
+        self.left_out = False
+
+    async def call(
+        self, function: GuestFunction | None, phase: str, first: int = 0, second: int = 0
+    ) -> int:
+        """Run one phase, if there is such a callback; the action that its answer, or its failure,
+        stands for."""
+        try:
+            if not self.created:
+                await self._create()
+                function = self.vm.callbacks.phases[phase]
+
+            if function is None:
+                return Action.CONTINUE
+
+            return await self.vm.enter(self, function, phase, self.id, first, second)
+        except (GuestError, PluginUnavailableError) as error:
+            return self.failed(error)
+
+    def failed(self, error: PluginFailure) -> int:
+        """Apply the failure policy; the action that the failed call counts as."""
+        raise NotImplementedError
+
+    async def _create(self) -> None:
+        if self._instances is not None:
+            self.move_to(self._instances.ready() or await self._instances.take(self.stream))
+
+        vm = self.vm
+        self.id = vm.new_id()
+        self.created = True
+        vm.contexts[self.id] = self
+        create = vm.callbacks.context_create
+
+        if create is not None:
+            await vm.enter(self, create, "on_context_create", self.id, self.root.id)
+
+    def move_to(self, vm: Vm) -> None:
+        """Another instance is the one that it stays on."""
+        if vm is not self.vm:
+            self.vm, self.root = vm, vm.roots[self.root.config]
 
 
 class RootContext(Context):

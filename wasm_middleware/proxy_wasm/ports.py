@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wasm_middleware.abi.enums import MetricType, Status
 from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.errors import MemoryFault
+
+if TYPE_CHECKING:
+    from wasm_middleware.proxy_wasm.stream import Stream
+    from wasm_middleware.proxy_wasm.vm import Vm
 
 
 class Memory(Protocol):
@@ -52,6 +56,19 @@ class Guest(Protocol):
     def inner_function(self, name: str) -> Callable[..., int] | None: ...
 
     def close(self) -> None: ...
+
+
+class Instances(Protocol):
+    """The instances of one plugin; whoever gets one calls it at once."""
+
+    def ready(self) -> Vm | None:
+        """One that no call is in at this moment, if there is such a one."""
+
+    async def take(self, stream: Stream) -> Vm:
+        """Wait for one; raises `PluginUnavailableError`, also once the stream is to wait no more.
+
+        Any task may go on with it, not only the one that has begun.
+        """
 
 
 def _unheard(_error: MemoryFault) -> None:

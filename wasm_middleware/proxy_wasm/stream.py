@@ -29,14 +29,18 @@ from dataclasses import dataclass
 from wasm_middleware.abi.enums import Action, BufferType, LogLevel, MapType
 from wasm_middleware.abi.pairs import Pair
 from wasm_middleware.abi.properties import Path
-from wasm_middleware.errors import GuestBodyLimit, GuestError, GuestPaused
+from wasm_middleware.errors import (
+    GuestBodyLimit,
+    GuestError,
+    GuestPaused,
+    PluginFailure,
+)
 from wasm_middleware.proxy_wasm import properties
 from wasm_middleware.proxy_wasm.buffers import EMPTY, Buffer
-from wasm_middleware.proxy_wasm.context import Context, RootContext, store_property
+from wasm_middleware.proxy_wasm.context import ChainContext, RootContext, store_property
 from wasm_middleware.proxy_wasm.flow import Flow
 from wasm_middleware.proxy_wasm.headers import HeaderMap
-from wasm_middleware.proxy_wasm.plugin import Plugin
-from wasm_middleware.proxy_wasm.ports import Clock, GuestFunction
+from wasm_middleware.proxy_wasm.ports import Clock, Instances
 from wasm_middleware.proxy_wasm.reply import LocalReply, is_grpc
 from wasm_middleware.proxy_wasm.vm import Vm
 
@@ -84,53 +88,28 @@ class RequestInfo:
     route: str = ""
 
 
-class StreamContext(Context):
+class StreamContext(ChainContext):
     """One plugin's context in one stream."""
 
-    __slots__ = ("created", "left_out", "logged", "plugin", "stream")
+    __slots__ = ("logged",)
 
-    root: RootContext
-
-    def __init__(self, vm: Vm, root: RootContext, stream: Stream) -> None:
-        super().__init__(vm, 0, root)
-        self.plugin: Plugin = vm.plugin
-        self.stream: Stream = stream
+    def __init__(
+        self, vm: Vm, root: RootContext, stream: Stream, instances: Instances | None = None
+    ) -> None:
+        super().__init__(vm, root, stream, instances)
 
         if self.plugin.request_timeout is not None:
             self.time_left = int(self.plugin.request_timeout * _NANOSECONDS)
 
-        #: The guest knows it: `proxy_on_context_create` was called, or would have been.
-        self.created = False
-        #: It failed under fail_open, or ended the stream: no phase of it runs any more.
-        self.left_out = False
         self.logged = False
 
-    async def call(
-        self, function: GuestFunction, phase: str, first: int = 0, second: int = 0
-    ) -> int:
-        """Run one phase; what a failure means is the stream's affair, and then its action."""
-        try:
-            if not self.created:
-                await self._create()
-
-            return await self.vm.enter(self, function, phase, self.id, first, second)
-        except GuestError as error:
-            return self.stream.failed(self, error)
+    def failed(self, error: PluginFailure) -> int:
+        return self.stream.failed(self, error)
 
     @property
     def may_log(self) -> bool:
         """Whether one that is left out may still say what became of the request."""
-        return not (self.plugin.fail_open or self.vm.guest.poisoned)
-
-    async def _create(self) -> None:
-        vm = self.vm
-        self.id = vm.new_id()
-        self.created = True
-        vm.contexts[self.id] = self
-        create = vm.callbacks.context_create
-
-        if create is not None:
-            await vm.enter(self, create, "on_context_create", self.id, self.root.id)
+        return self.created and not (self.plugin.fail_open or self.vm.guest.poisoned)
 
     async def end(self) -> None:
         """Run `on_done` and `on_delete`, once; what `on_done` answers is ignored, as in Envoy."""
@@ -274,7 +253,7 @@ class Stream:
         self.request = Flow(self, self.contexts, response=False)
         self.response = Flow(self, [], response=True)
         self.reply: LocalReply | None = None
-        self.aborted: GuestError | None = None
+        self.aborted: PluginFailure | None = None
         self.interrupted = False
         #: Set by the shell when the response start has gone out: too late for a reply.
         self.committed = False
@@ -287,9 +266,12 @@ class Stream:
         self.started_at = clock.monotonic()
         self.ended_at = 0
 
-    def add(self, vm: Vm, config: bytes) -> None:
-        """Let a plugin take part, behind those that do; `config` names a root context of `vm`."""
-        self.contexts.append(StreamContext(vm, vm.roots[config], self))
+    def add(self, vm: Vm, config: bytes, instances: Instances | None = None) -> None:
+        """Let a plugin take part, behind those that do; `config` names a root context of `vm`.
+
+        It stays on `vm`, or on the one of `instances` that it is given at its first call.
+        """
+        self.contexts.append(StreamContext(vm, vm.roots[config], self, instances))
 
     def refuse(self, reply: LocalReply) -> None:
         """The host itself replies: a plugin that must run can't, say."""
@@ -402,17 +384,20 @@ class Stream:
     def _cut(self, context: StreamContext, reason: str) -> None:
         self._abort(GuestError(reason, plugin=context.plugin.name))
 
-    def _abort(self, error: GuestError) -> None:
+    def _abort(self, error: PluginFailure) -> None:
         """Too late for a reply: what has started can only be cut."""
         self.aborted = error
         self.interrupted = True
         self.wake()
 
-    def failed(self, context: StreamContext, error: GuestError) -> int:
+    def failed(self, context: StreamContext, error: PluginFailure) -> int:
         """Apply the failure policy; the action that the failed call counts as."""
         context.left_out = True
         plugin = context.plugin
-        context.vm.report(error)
+
+        # Who has no instance to give says so himself.
+        if isinstance(error, GuestError):
+            context.vm.report(error)
 
         if plugin.fail_open or self.finished:
             self._release_all(context)

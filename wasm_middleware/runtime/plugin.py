@@ -57,8 +57,9 @@ class LoadedPlugin:
         self._configs = tuple(dict.fromkeys(configs))
         self._start_timeout = limits.START_TIMEOUT
         self._pool = Pool(settings.name, settings.instances, self._spawn)
-        #: The instance for a stream: if there is one at this moment, and waiting for it.
-        self.ready, self.take = self._pool.ready, self._pool.take
+        #: See `Pool`; it fulfils `ports.Instances`.
+        self.any, self.ready = self._pool.any, self._pool.ready
+        self.take, self.leave = self._pool.take, self._pool.leave
 
         if self.inspection.problems:
             raise PluginLoadError(self.name, "; ".join(self.inspection.problems))

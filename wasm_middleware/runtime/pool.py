@@ -2,17 +2,17 @@
 
 Theory of operation
 -------------------
-A stream takes an instance that no call is in at that moment, in turn, and its contexts stay there.
-Where all calls run from beginning to end there is always one, so that the pool stays at `min`.
-Where calls are suspended, streams may find all instances busy. Then they wait in a queue, and more
-instances are started, up to `max`: one in each turn of the event loop, since a start may hold it up
-for a while; each in a task of its own, since a start may be suspended as well. Whoever has waited
-longest gets the first that is free, be it new or not (`Turn.on_free`).
+A context takes an instance when it is first called: one that no call is in at that moment, in turn.
+There it stays. Where all calls run from beginning to end there is always one, so that the pool
+stays at `min`. Where calls are suspended, contexts may find all instances busy. Then they wait in a
+queue (`waiters`), and more instances are started, up to `max`: one in each turn of the event loop,
+since a start may hold it up for a while; each in a task of its own, since a start may be suspended
+as well. Whoever has waited longest gets the first that is free, be it new or not (`Turn.on_free`).
 
 `_in_use` of the instances are in the rotation. Where these are all busy, one of the others comes
 back. Where they were not for some time, the rotation shrinks to `min`, and what is left out is
-closed once nobody has used it for `limits.INSTANCE_IDLE` seconds. So the first `min` are never
-closed, and what streams use is noted only while there are more.
+closed once it has had no contexts for `limits.INSTANCE_IDLE` seconds. The first `min` are never
+closed.
 
 An instance that has failed leaves the pool at once; it is closed when the call that failed in it
 has returned. Missing ones are started in the background as soon as `Recovery` allows it; until then
@@ -26,7 +26,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
@@ -37,22 +36,13 @@ from wasm_middleware.errors import PluginLoadError, PluginUnavailableError
 from wasm_middleware.proxy_wasm.stream import Stream
 from wasm_middleware.proxy_wasm.vm import Vm
 from wasm_middleware.runtime.healing import Attempt, Recovery
+from wasm_middleware.runtime.waiters import Waiters
 from wasm_middleware.services.background import Tasks, running_loop
 
 _LOG = logging.getLogger("wasm_middleware")
 
 #: How often it is looked at what is not used, in a period after which that is closed.
 _LOOKS = 6
-
-
-class _Waiter:
-    """A stream that waits for an instance; it gets one, or is told that there is none."""
-
-    __slots__ = ("event", "vm")
-
-    def __init__(self) -> None:
-        self.event = anyio.Event()
-        self.vm: Vm | None = None
 
 
 class Pool:
@@ -71,11 +61,6 @@ class Pool:
         self._next = 0
         #: The rotation was too small since that was last looked at.
         self._crowded = False
-        #: Who uses which, where some may be closed.
-        self._users: dict[Vm, WeakSet[Stream]] = {}
-        self._waiters: deque[_Waiter] = deque()
-        #: Given to waiters who have not gone on yet.
-        self._handed: set[Vm] = set()
         #: Waiters were refused, and that was logged.
         self._refusing = False
         #: What is being started, and what of it has not begun.
@@ -87,15 +72,22 @@ class Pool:
         self._beginning = self._retrying = self._trimming = False
         self._loop: object | None = None
         self._tasks = Tasks()
+        self._waiters = Waiters(self._tasks)
+        #: A stream, if it waits, is not to wait any longer.
+        self.leave = self._waiters.end
         #: Set when an instance may have ended what it had left to do.
         self._changed: anyio.Event | None = None
         self._closed = False
 
     # Taking
 
-    def ready(self, stream: Stream) -> Vm | None:
-        """An instance for a stream, if there is one at this moment."""
-        if self._waiters or self._handed:
+    def any(self) -> Vm | None:
+        """Some instance, busy or not, if there is one at all."""
+        return self.vms[0] if self.vms else None
+
+    def ready(self) -> Vm | None:
+        """An instance that no call is in at this moment, if there is one."""
+        if self._waiters or self._waiters.handed:
             return None
 
         vms = self.vms
@@ -109,40 +101,31 @@ class Pool:
             if not (vm.turn.busy or vm.guest.poisoned):
                 return vm
 
-        free = self._free()
-
-        if free is not None:
-            self._note_use(free, stream)
-
-        return free
+        return self._free()
 
     async def take(self, stream: Stream) -> Vm:
         """Wait for an instance; raises `PluginUnavailableError`."""
         while True:
-            vm = await self._wait()
+            vm = await self._wait(stream)
 
             # It may have failed before it was the stream's turn to go on.
             if not vm.guest.poisoned:
-                self._note_use(vm, stream)
                 return vm
 
-    async def _wait(self) -> Vm:
+    async def _wait(self, stream: Stream) -> Vm:
         self._follow()
+        waiters = self._waiters
 
-        if len(self._waiters) >= limits.MAX_INSTANCE_WAITERS:
-            raise self._busy(f"{len(self._waiters)} requests wait for one of its instances already")
+        if len(waiters) >= limits.MAX_INSTANCE_WAITERS:
+            raise self._busy(f"{len(waiters)} requests wait for one of its instances already")
 
-        waiter = _Waiter()
-        self._waiters.append(waiter)
+        waiter = waiters.join(stream)
 
         try:
             self._provide()
-
-            if not waiter.event.is_set():
-                with anyio.move_on_after(limits.MAX_INSTANCE_WAIT):
-                    await waiter.event.wait()
+            await waiters.wait(waiter)
         except BaseException:
-            self._leave(waiter)
+            waiters.leave(waiter)
 
             if waiter.vm is not None:
                 self._provide()
@@ -150,17 +133,16 @@ class Pool:
             raise
 
         vm = waiter.vm
-        timed_out = not waiter.event.is_set()
-        self._leave(waiter)
+        waiters.leave(waiter)
 
         if vm is not None:
             # Whoever got it may not use it at once.
-            if self._waiters:
+            if waiters:
                 self._tasks.run(self._provide_later)
 
             return vm
 
-        if timed_out:
+        if waiter.late:
             waited = limits.MAX_INSTANCE_WAIT
             raise self._busy(f"none of its {len(self.vms)} instances was free within {waited:g} s")
 
@@ -168,12 +150,6 @@ class Pool:
             raise PluginUnavailableError(self._name, "it is unloaded", kind="start")
 
         raise self._recovery.error()
-
-    def _leave(self, waiter: _Waiter) -> None:
-        if waiter.vm is not None:
-            self._handed.discard(waiter.vm)
-        elif waiter in self._waiters:
-            self._waiters.remove(waiter)
 
     def _busy(self, reason: str) -> PluginUnavailableError:
         error = PluginUnavailableError(
@@ -187,7 +163,7 @@ class Pool:
         return error
 
     def _is_free(self, vm: Vm) -> bool:
-        return not (vm.turn.busy or vm.guest.poisoned or vm in self._handed)
+        return not (vm.turn.busy or vm.guest.poisoned or vm in self._waiters.handed)
 
     def _free(self) -> Vm | None:
         vms = self.vms
@@ -209,50 +185,37 @@ class Pool:
 
         return None
 
-    def _note_use(self, vm: Vm, stream: Stream) -> None:
-        if len(self.vms) > self._min:
-            self._users.setdefault(vm, WeakSet()).add(stream)
-
     async def _provide_later(self) -> None:
         self._provide()
 
     def _provide(self) -> None:
         """Give waiters what is free, and let what is missing be started."""
         if self._closed:
-            self._refuse_all()
+            self._waiters.give_up()
             return
 
         for vm in [vm for vm in self.vms if vm.guest.poisoned]:
             self._remove(vm)
 
         while self._waiters and (free := self._free()) is not None:
-            self._handed.add(free)
-            self._settle(free)
+            self._waiters.give(free)
 
         self._start_missing()
 
         if not (self.vms or self._starts):
-            self._refuse_all()
+            self._waiters.give_up()
 
         if self._waiters:
             self._crowded = True
         else:
             self._refusing = False
+            self._waiters.rest()
 
         # It costs something at each call, and is hardly ever needed.
         on_free = self._provide if self._waiters else None
 
         for vm in self.vms:
             vm.turn.on_free = on_free
-
-    def _refuse_all(self) -> None:
-        while self._waiters:
-            self._settle(None)
-
-    def _settle(self, vm: Vm | None) -> None:
-        waiter = self._waiters.popleft()
-        waiter.vm = vm
-        waiter.event.set()
 
     # Starting
 
@@ -410,7 +373,6 @@ class Pool:
     def _drop(self, vm: Vm) -> None:
         index = self.vms.index(vm)
         del self.vms[index], self._attempts[vm]
-        self._users.pop(vm, None)
         vm.turn.on_free = None
 
         if self._min < self._in_use and index < self._in_use:
@@ -450,12 +412,8 @@ class Pool:
             self._trimming = False
 
     def _is_used(self, vm: Vm) -> bool:
-        """Whether it has streams, waits for anything, or is the only one that is told something."""
+        """Whether it has contexts, waits for anything, or is the only one told something."""
         if not self._is_free(vm) or vm.calls or len(vm.contexts) > len(vm.roots):
-            return True
-
-        # Streams may have joined whose turn has not come yet.
-        if any(not stream.finished for stream in self._users.get(vm, ())):
             return True
 
         return bool(_queues(vm).difference(*(_queues(one) for one in self.vms if one is not vm)))
@@ -471,7 +429,7 @@ class Pool:
 
         try:
             self._follow()
-            self._refuse_all()
+            self._waiters.give_up()
             await self._tasks.aclose()
             await self._end(tuple(self.vms))
         finally:
@@ -510,8 +468,7 @@ class Pool:
             self._beginning = self._retrying = self._trimming = False
             self._starts.clear()
             self._unbegun.clear()
-            self._waiters.clear()
-            self._handed.clear()
+            self._waiters.forget()
 
             if len(self.vms) > self._min:
                 self._begin_trimming()
