@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PORT ?= 8000
+# wasmtime, or wasmer: `make run ENGINE=wasmer PYTHON=python3.10`.
+ENGINE ?= wasmtime
+EXTRA_wasmer = ,wasmer
 FUZZ_SECONDS ?= 60
 SOAK_REQUESTS ?= 1000000
 # A process for each processor; a file's tests stay together, and so do what they share.
@@ -13,7 +16,7 @@ PARALLEL = --numprocesses auto --dist loadfile
 DEBIAN_PACKAGES = wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench soak docs plugins deps test-lowest test-pythons fuzz hostile clean
+.PHONY: help run test check format bench soak docs plugins deps test-lowest test-pythons test-wasmer fuzz hostile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,15 +28,17 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
 	@touch $@
 
-$(VENV)-run/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)-run
-	$(VENV)-run/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(VENV)-run/bin/python -m pip install --quiet --editable ".[all]" --group example
+# One for each engine: they want different Pythons.
+$(VENV)-run-%/.installed: pyproject.toml
+	@python=$$(.ci/find-python $(PYTHON)) && echo "$$python -m venv $(VENV)-run-$*" && \
+	    "$$python" -m venv $(VENV)-run-$*
+	$(VENV)-run-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-run-$*/bin/python -m pip install --quiet --editable ".[all$(EXTRA_$*)]" --group example
 	@touch $@
 
-run: $(VENV)-run/.installed ## serve example_app on $(PORT) and print what to try
+run: $(VENV)-run-$(ENGINE)/.installed ## serve example_app on $(PORT) and print what to try
 	@PORT=$(PORT) sh example_app/try.sh
-	$(VENV)-run/bin/python -m uvicorn example_app.main:app --port $(PORT)
+	WASM_ENGINE=$(ENGINE) $(VENV)-run-$(ENGINE)/bin/python -m uvicorn example_app.main:app --port $(PORT)
 
 test: $(VENV)/.installed ## run the whole suite
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -95,9 +100,25 @@ test-lowest: $(VENV)-lowest/.installed ## the suite with the oldest dependencies
 	$(VENV)-lowest/bin/python -m pytest $(PARALLEL) --ignore tests/e2e/envoy --ignore tests/fuzz \
 	    --ignore tests/hostile -k "not wasmtime-public"
 
+# wasmer has wheels for CPython 3.10 and older, and so this has Starlette and FastAPI of that time.
+$(VENV)-wasmer/.installed: pyproject.toml
+	"$$(.ci/find-python python3.10)" -m venv $(VENV)-wasmer
+	$(VENV)-wasmer/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-wasmer/bin/python -m pip install --quiet --editable ".[all,wasmer]" --group test
+	@touch $@
+
+test-wasmer: ## the engine, ABI, stream, ASGI and example tests on CPython 3.10 and wasmer
+	@if .ci/find-python python3.10 >/dev/null; then \
+	    $(MAKE) --no-print-directory $(VENV)-wasmer/.installed && \
+	    $(VENV)-wasmer/bin/python -m pytest $(PARALLEL) tests/abi tests/engines tests/proxy_wasm tests/runtime \
+	        tests/asgi tests/e2e/test_example.py; \
+	else \
+	    echo "SKIPPED test-wasmer: no CPython 3.10 on PATH or under pyenv, and wasmer has wheels for no later one"; \
+	fi
+
 # `make test` has shown the Python of $(VENV).
 test-pythons: $(VENV)/.installed ## what depends on the Python, on 3.10 to 3.13, or on those in PYTHONS
 	@$(BIN)/python -m tests.pythons $(VENV) $(PYTHONS)
 
 clean: ## remove environments and caches
-	rm -rf $(VENV) $(VENV)-run $(VENV)-lowest $(VENV)-fuzz $(VENV)-3.* .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-run-* $(VENV)-lowest $(VENV)-fuzz $(VENV)-wasmer $(VENV)-3.* .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import apps, callouts, inprocess, server, stalls, store, tail
+from bench import apps, callouts, engines, inprocess, server, stalls, store, tail
 from wasm_middleware.engines.wasmtime import WasmtimeEngine
 
 
@@ -53,6 +53,7 @@ def main(quick: bool, no_server: bool) -> None:
     made = {name: factory() for name, factory in apps.IN_PROCESS.items()}
     costs = inprocess.measure(made, rounds=3 if quick else 9, requests=500 if quick else 2_000)
     console.print(in_process_table(costs, verdict))
+    console.print(engines_table(rounds=3 if quick else 9))
     stalled = stalls.measure(tries=3 if quick else 9)
     tails = {} if no_server else tail.measure(rounds=1 if quick else 3, seconds=2 if quick else 6)
     console.print(scheduling_table(costs, stalled, tails, verdict))
@@ -91,6 +92,38 @@ def in_process_table(microseconds: dict[str, float], verdict: Verdict) -> Table:
             f"{part:.2f}",
             _target(name, part, verdict),
         )
+
+    return table
+
+
+def engines_table(rounds: int) -> Table:
+    """What crossing the boundary costs on each engine that is here."""
+    table = _table(
+        "engine (µs; in the guest: ns)",
+        "call into the guest",
+        "host call",
+        "read / write 64 B",
+        "instance",
+        "loop's step",
+        "call in the guest",
+        "compile, ms",
+    )
+
+    for name, costs in engines.measure(rounds=rounds).items():
+        table.add_row(
+            name,
+            f"{costs.call:.2f}",
+            f"{costs.host_call:.2f}",
+            f"{costs.read:.2f} / {costs.write:.2f}",
+            f"{costs.instance:.0f}",
+            f"{costs.step:.2f}",
+            f"{costs.inner_call:.2f}",
+            f"{costs.compile:.0f}",
+        )
+
+    if engines.WASMER:
+        step, call = engines.measure_unmetered(rounds=rounds)
+        table.add_row("wasmer, nothing counted", "", "", "", "", f"{step:.2f}", f"{call:.2f}", "")
 
     return table
 

@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bench import engines
 from wasm_middleware import WasmPluginMiddleware
 from wasm_middleware.engines.wasmtime import WasmtimeEngine
 from wasm_middleware.engines.wasmtime.public import PublicBinding
@@ -142,6 +143,16 @@ def one_plugin_through_public_calls() -> ASGIApp:
     return _application(_plugins(module_of("header.wat"), engine=_public_calls))
 
 
+def one_plugin_on_wasmer() -> ASGIApp:
+    """The same plugin on the other engine."""
+    return _application(_plugins(module_of("header.wat"), scheduling="inline", engine="wasmer"))
+
+
+def rust_plugin_on_wasmer() -> ASGIApp:
+    """The Rust plugin on the other engine."""
+    return _application(_rust(1, scheduling="inline", engine="wasmer"))
+
+
 def rust_plugin() -> ASGIApp:
     """The example's add-header, as the Rust SDK makes it, in the two phases that it needs."""
     return _application(_rust(1))
@@ -187,13 +198,15 @@ def _is_no_spinner(record: logging.LogRecord) -> bool:
     return getattr(record, "plugin", "") != "spins"
 
 
-def _rust(count: int) -> Middleware:
+def _rust(count: int, *, scheduling: str = "", **options: object) -> Middleware:
     phases = {"phase": ["on_request_headers", "on_response_headers"]}
-    return _plugins(_RUST, count, defaults=phases)
+    return _plugins(_RUST, count, scheduling=scheduling, defaults=phases, **options)
 
 
 SLICED: Final = "1 plugin (header.wat)"
 INLINE: Final = "1 plugin, inline"
+WASMER: Final = "1 plugin, wasmer"
+WASMER_RUST: Final = "1 plugin (Rust), wasmer"
 #: What is measured in process, by the name in the table.
 IN_PROCESS: Final[Mapping[str, Callable[[], ASGIApp]]] = {
     "Starlette alone": plain,
@@ -205,6 +218,9 @@ IN_PROCESS: Final[Mapping[str, Callable[[], ASGIApp]]] = {
     "1 plugin, public calls": one_plugin_through_public_calls,
     "1 plugin (Rust add-header)": rust_plugin,
     "10 plugins (Rust add-header)": ten_rust_plugins,
+    **(
+        {WASMER: one_plugin_on_wasmer, WASMER_RUST: rust_plugin_on_wasmer} if engines.WASMER else {}
+    ),
 }
 #: What is measured behind a server.
 SERVED: Final[Mapping[str, Callable[[], ASGIApp]]] = {
@@ -218,7 +234,7 @@ YARDSTICK: Final = "BaseHTTPMiddleware"
 #: How calls run where it is not in slices, as they do by default, or where there are none.
 SCHEDULING: Final[Mapping[str, str]] = {
     **dict.fromkeys(("Starlette alone", "pure ASGI middleware", "BaseHTTPMiddleware"), ""),
-    **dict.fromkeys((INLINE, "1 plugin, public calls"), "inline"),
+    **dict.fromkeys((INLINE, WASMER, WASMER_RUST, "1 plugin, public calls"), "inline"),
 }
 #: What one header plugin may cost at most, as a part of what the yardstick adds.
 TARGETS: Final[Mapping[str, float]] = {SLICED: 0.33, INLINE: 0.25}

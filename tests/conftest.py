@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +22,8 @@ settings.register_profile(
 settings.load_profile("tests")
 
 WASMTIME = ("wasmtime", "wasmtime-public")
+#: Only CPython 3.10 and older have it; elsewhere its package is a stub that can't be imported.
+WASMER = ("wasmer",) if sys.version_info < (3, 11) and find_spec("wasmer") else ()
 
 
 def make_engine(name: str) -> Engine:
@@ -27,6 +31,11 @@ def make_engine(name: str) -> Engine:
         return NullEngine()
 
     # Not at the top: tests of what needs no engine shall not load one.
+    if name == "wasmer":
+        from wasm_middleware.engines.wasmer import WasmerEngine
+
+        return WasmerEngine()
+
     from wasm_middleware.engines.wasmtime import WasmtimeEngine
     from wasm_middleware.engines.wasmtime.public import PublicBinding
     from wasm_middleware.engines.wasmtime.raw import RawBinding
@@ -34,7 +43,7 @@ def make_engine(name: str) -> Engine:
     return WasmtimeEngine(RawBinding() if name == "wasmtime" else PublicBinding())
 
 
-@pytest.fixture(scope="session", params=["null", *WASMTIME])
+@pytest.fixture(scope="session", params=["null", *WASMTIME, *WASMER])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Each engine, and each way of calling it."""
     made = make_engine(request.param)
@@ -42,9 +51,17 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made.close()
 
 
+@pytest.fixture(scope="session", params=[*WASMTIME, *WASMER])
+def wasm_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Each engine that can run any module and interrupt it."""
+    made = make_engine(request.param)
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session", params=WASMTIME)
 def wasmtime_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """Each engine that can run any module and interrupt it."""
+    """For what only wasmtime can do."""
     made = make_engine(request.param)
     yield made
     made.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from tests.conftest import WASMER
 from wasm_middleware import StreamAborted
 
 from .harness import Server, Spy, chunks, http_scope, post_scope, read_body, respond
@@ -56,15 +57,21 @@ TRAP_IN_BODY = """
 """
 
 
+@pytest.fixture(params=["wasmtime", *WASMER])
+def engine(request):
+    """What the configuration calls it."""
+    return request.param
+
+
 @pytest.fixture
-def plugin(workshop):
+def plugin(workshop, engine):
     """Put a middleware with one module around an application."""
 
     def plugin(code, app, **settings):
         file = workshop.folder / "plugin.wasm"
         file.write_bytes(bytes(wasmtime.wat2wasm(WAT % code)))
         entry = {"name": "plugin", "path": str(file), **settings}
-        return workshop.wrap(app, config={"plugins": [entry]}, engine=None)
+        return workshop.wrap(app, config={"engine": engine, "plugins": [entry]}, engine=None)
 
     return plugin
 
@@ -110,7 +117,7 @@ def example(name, **settings):
     return {"name": name, "path": str(EXAMPLE / f"{name}.wasm"), **settings}
 
 
-async def test_the_plugins_of_the_example(workshop):
+async def test_the_plugins_of_the_example(workshop, engine):
     """In four languages, in one chain."""
     plugins = [
         example("access-log", priority=1000, phase="on_log"),
@@ -124,7 +131,7 @@ async def test_the_plugins_of_the_example(workshop):
         kind = [(b"content-type", b"text/plain")]
         await respond(body, headers=kind, length=True)(scope, receive, send)
 
-    app = workshop.wrap(app, config={"plugins": plugins}, engine=None)
+    app = workshop.wrap(app, config={"engine": engine, "plugins": plugins}, engine=None)
     body = b'{"a": "no secret"}'
     headers = [(b"content-type", b"application/json")]
 
@@ -137,3 +144,13 @@ async def test_the_plugins_of_the_example(workshop):
 
     server = await Server(post_scope(headers=headers), chunks(b"{nonsense")).run(app)
     assert server.status == 400
+
+
+def test_a_test_client_without_a_lifespan_has_a_thread_for_each_request(plugin):
+    """Instances that are kept to the thread that started them are replaced."""
+    from starlette.testclient import TestClient
+
+    client = TestClient(plugin(ADD_HEADER, respond(b"hi", length=True)))
+
+    for _ in range(4):
+        assert client.get("/").headers["x-plugin"] == "yes"

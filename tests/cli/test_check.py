@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import trustme
 
 from tests.cli.conftest import ROOT, Run
+from tests.conftest import WASMER
 from wasm_middleware import limits
 from wasm_middleware.runtime.engines import make_engine
 
@@ -50,6 +52,25 @@ def test_a_file_with_five_mistakes_names_all_five_with_their_lines(check: Run) -
     assert "plugins.1.path: no such file" in lines[2]
     assert lines[3].endswith("plugins.1.memory_limt: unknown key (did you mean memory_limit?)")
     assert result.stdout == ""
+
+
+def test_an_engine_that_this_python_has_not_is_a_mistake_in_its_line(
+    check: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wasm_middleware.engines.wasmer", None)
+    result = check(GOOD + "engine: wasmer\n")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("plugins.yaml:8:9: engine: wasmer can't be loaded with CPython")
+    assert "wheels for CPython up to 3.10; use engine: wasmtime" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_each_engine_that_is_there_runs_the_plugins(check: Run) -> None:
+    for engine in ("wasmtime", *WASMER):
+        result = check(GOOD + f"engine: {engine}\n")
+        assert result.exit_code == 0, result.stderr
+        assert f"engine: {engine} " in result.stdout
 
 
 def test_a_good_file_prints_each_route_with_its_chain_in_request_order(check: Run) -> None:

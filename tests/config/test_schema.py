@@ -116,7 +116,7 @@ def test_references_are_accepted_where_numbers_will_be() -> None:
         "routes: [{path: private}]",
         "routes: [{path: /, plugins: a}]",
         "defaults: {name: a}",
-        "engine: wasmer",
+        "engine: v8",
         "upstreams: http://127.0.0.1:9000",
     ],
 )

@@ -273,11 +273,10 @@ def test_an_option_of_none_leaves_the_files_value(load: Load) -> None:
 
 def test_a_wrong_option_is_reported_as_one(folder: Path) -> None:
     with pytest.raises(ConfigError) as raised:
-        load_settings({}, log_levle="debug", engine="wasmer", reload="${NOPE}")
+        load_settings({}, log_levle="debug", engine="v8", reload="${NOPE}")
 
     assert str(raised.value).splitlines() == [
-        "<options>: engine: 'wasmer' is not available in this version of wasm-middleware"
-        " (use engine: wasmtime)",
+        "<options>: engine: expected wasmtime or wasmer, got 'v8'",
         "<options>: log_levle: unknown option (did you mean log_level?)",
         "<options>: reload: the environment variable NOPE is not set"
         " (set it, or write ${NOPE:-default})",

@@ -10,6 +10,7 @@ import uuid
 import httpx2
 import pytest
 
+from tests.conftest import WASMER
 from tests.e2e import tokens
 from tests.e2e.conftest import Start
 from tests.e2e.serving import Command, Server, granian, hypercorn, uvicorn, wait_until
@@ -21,6 +22,8 @@ SERVERS: dict[str, tuple[str, Command]] = {
     "uvicorn-httptools": ("httptools uvloop", uvicorn("--http", "httptools", "--loop", "uvloop")),
     "hypercorn": ("hypercorn", hypercorn),
     "granian": ("granian", granian),
+    # The same service on the other engine, where there is one.
+    **dict.fromkeys(WASMER, ("wasmer", uvicorn())),
 }
 
 
@@ -33,7 +36,8 @@ def server(request: pytest.FixtureRequest, start: Start) -> Server:
     if missing:
         pytest.skip(f"{request.param} is not tested: pip install {' '.join(missing)}")
 
-    return start(command, "example_app.main:app")
+    environment = {"WASM_ENGINE": "wasmer"} if request.param in WASMER else None
+    return start(command, "example_app.main:app", environment)
 
 
 def get(server: Server, path: str, **headers: str) -> httpx2.Response:

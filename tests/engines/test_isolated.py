@@ -10,10 +10,11 @@ import pytest
 import wasmtime
 
 from wasm_middleware import limits
+from wasm_middleware.engines import isolation
+from wasm_middleware.engines.isolation import Bounds, CompilationFailed
 from wasm_middleware.engines.module_info import ModuleFormatError
 from wasm_middleware.engines.protocol import InstanceLimits
-from wasm_middleware.engines.wasmtime import WasmtimeEngine, isolated
-from wasm_middleware.engines.wasmtime.isolated import Bounds, CompilationFailed
+from wasm_middleware.engines.wasmtime import WasmtimeEngine
 from wasm_middleware.proxy_wasm.ports import HostFunction
 
 LIMITS = InstanceLimits(4 * 65536, 100)
@@ -92,12 +93,12 @@ def test_the_processors_time_is_limited_by_the_kernel(
     engine: WasmtimeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where nobody is left to give it up."""
-    spin = isolated._START.replace(
+    spin = isolation._START.replace(
         "serve(",
-        "from wasm_middleware.engines.wasmtime import isolated\n"
-        "isolated._limit(1, int(memory))\nwhile True: pass\nserve(",
+        "from wasm_middleware.engines import isolation\n"
+        "isolation._limit(1, int(memory))\nwhile True: pass\nserve(",
     )
-    monkeypatch.setattr(isolated, "_START", spin)
+    monkeypatch.setattr(isolation, "_START", spin)
 
     with pytest.raises(CompilationFailed, match="compiling it takes longer than 50 s"):
         engine.compile_isolated(b"\0asm\1\0\0\0", Bounds(time=50))
@@ -115,7 +116,7 @@ def test_the_process_gets_no_secrets(
     engine: WasmtimeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = "import os, sys; print(sorted(os.environ), file=sys.stderr); sys.exit(65)"
-    monkeypatch.setattr(isolated, "_START", script)
+    monkeypatch.setattr(isolation, "_START", script)
     monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
 
     with pytest.raises(ModuleFormatError, match="MALLOC_ARENA_MAX") as caught:
@@ -136,7 +137,7 @@ def test_an_interpreter_that_can_not_be_started_is_an_error(
 def test_what_the_process_says_last_is_told(
     engine: WasmtimeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolated, "_START", "raise OSError('the disk is gone')")
+    monkeypatch.setattr(isolation, "_START", "raise OSError('the disk is gone')")
 
     with pytest.raises(CompilationFailed, match="ended with 1: OSError: the disk is gone"):
         engine.compile_isolated(b"\0asm\1\0\0\0")

@@ -99,8 +99,8 @@ def test_missing_arguments_are_zero_and_more_of_them_are_dropped(make: Make) -> 
     assert [bench.memory.read_u32(ARGUMENTS_AT + 4 * index) for index in range(3)] == [7, 0, 0]
 
 
-def test_a_function_without_result_answers_zero(wasmtime_engine: Engine) -> None:
-    bench = Bench(wasmtime_engine, nothing)
+def test_a_function_without_result_answers_zero(wasm_engine: Engine) -> None:
+    bench = Bench(wasm_engine, nothing)
     bench.write("proxy_on_log", returns=5)
 
     assert bench.enter("proxy_on_log", 1) == 0

@@ -50,9 +50,9 @@ SPIN = '(module (func (export "f") (loop $l (br $l))) (func (export "g")))'
 
 @pytest.mark.timeout(30, method="thread")
 def test_a_guest_is_stopped_soon_after_its_timeout_and_never_before(
-    wasmtime_engine: Engine,
+    wasm_engine: Engine,
 ) -> None:
-    instance = make(wasmtime_engine, SPIN, timeout=0.05)
+    instance = make(wasm_engine, SPIN, timeout=0.05)
     start = time.perf_counter()
 
     with pytest.raises(GuestTimeout, match="50 ms"):
@@ -63,8 +63,8 @@ def test_a_guest_is_stopped_soon_after_its_timeout_and_never_before(
 
 
 @pytest.mark.timeout(30, method="thread")
-def test_a_timeout_can_be_changed(wasmtime_engine: Engine) -> None:
-    instance = make(wasmtime_engine, SPIN, timeout=None)
+def test_a_timeout_can_be_changed(wasm_engine: Engine) -> None:
+    instance = make(wasm_engine, SPIN, timeout=None)
     instance.set_timeout(0.05)
     enter(instance, "g")
     instance.set_timeout(0.02)
@@ -74,9 +74,9 @@ def test_a_timeout_can_be_changed(wasmtime_engine: Engine) -> None:
 
 
 @pytest.mark.timeout(30, method="thread")
-def test_a_start_function_is_stopped_too(wasmtime_engine: Engine) -> None:
+def test_a_start_function_is_stopped_too(wasm_engine: Engine) -> None:
     with pytest.raises(GuestTimeout):
-        make(wasmtime_engine, "(module (start $f) (func $f (loop $l (br $l))))", timeout=0.05)
+        make(wasm_engine, "(module (start $f) (func $f (loop $l (br $l))))", timeout=0.05)
 
 
 @pytest.mark.timeout(30, method="thread")

@@ -261,6 +261,7 @@ def _config(case: Case, policy: str, folder: Path) -> dict[str, object]:
 
     routes.append({"id": "o", "path": "/other", "plugins": ["good"]})
     return {
+        "engine": os.environ.get("WASM_ENGINE", "wasmtime"),
         "plugins": plugins,
         "routes": routes,
         "scheduling": case.scheduling,

@@ -66,10 +66,10 @@ def make_guest(
 
 @pytest.fixture
 def make_wasm_guest(
-    wasmtime_engine: Engine, modules: dict[tuple[Engine, Shape], Module], services: Services
+    wasm_engine: Engine, modules: dict[tuple[Engine, Shape], Module], services: Services
 ) -> Iterator[MakeGuest]:
     """The same where only WebAssembly will do: spinning, running out of memory."""
-    yield from _factory(wasmtime_engine, modules, services)
+    yield from _factory(wasm_engine, modules, services)
 
 
 @pytest.fixture

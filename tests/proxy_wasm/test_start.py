@@ -211,10 +211,10 @@ START_FUNCTION = """(module
 
 
 def test_a_start_function_may_make_host_calls(
-    wasmtime_engine: Engine,
+    wasm_engine: Engine,
 ) -> None:
     vm = Vm(Plugin("tested", LOGGER, vm_config=b"config"), services())
-    module = wasmtime_engine.compile(bytes(wasmtime.wat2wasm(START_FUNCTION)))
+    module = wasm_engine.compile(bytes(wasmtime.wat2wasm(START_FUNCTION)))
     instance = module.instantiate(partial(resolve, vm), InstanceLimits(65536, 10))
     vm.attach(instance)
     run(vm.start())

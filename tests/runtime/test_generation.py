@@ -10,8 +10,8 @@ from asgi.guests import Guest
 
 from wasm_middleware import limits
 from wasm_middleware.config import load_settings
+from wasm_middleware.engines.isolation import CompilationFailed
 from wasm_middleware.engines.null import NullEngine
-from wasm_middleware.engines.wasmtime.isolated import CompilationFailed
 from wasm_middleware.errors import ConfigError, HostBug
 from wasm_middleware.runtime.generation import load_generation
 from wasm_middleware.runtime.registry import Registry, config_key

@@ -27,7 +27,7 @@ from wasm_middleware.config import Settings, load_settings
 from wasm_middleware.engines.protocol import Engine
 from wasm_middleware.errors import ConfigError, WasmMiddlewareError
 from wasm_middleware.proxy_wasm.ports import ForeignFunction
-from wasm_middleware.runtime.engines import make_engine
+from wasm_middleware.runtime.engines import engine_of
 from wasm_middleware.runtime.registry import REGISTRY, Key, config_key, functions_key
 
 _LOG = logging.getLogger("wasm_middleware")
@@ -140,7 +140,7 @@ class WasmPluginMiddleware:
             # Two threads may have an event loop each, and an instance belongs to one.
             threading.get_ident(),
         )
-        make = self._make_engine or (lambda: make_engine(settings.engine, settings.scheduling))
+        make = self._make_engine or (lambda: engine_of(settings))
         generation = await REGISTRY.acquire(key, settings, make, functions)
 
         try:

@@ -40,7 +40,7 @@ from wasm_middleware.config import (
 from wasm_middleware.config.units import format_duration, format_size
 from wasm_middleware.engines.module_info import read_module_info
 from wasm_middleware.errors import ConfigError, Diagnostic
-from wasm_middleware.runtime.engines import make_engine
+from wasm_middleware.runtime.engines import engine_of
 from wasm_middleware.runtime.generation import Generation, load_generation
 from wasm_middleware.runtime.plugin import LoadedPlugin
 
@@ -105,9 +105,9 @@ def _make_report(file: str, app_name: str | None, level: str | None) -> CheckRep
 
 
 async def _run_plugins(report: CheckReport, settings: Settings, app: object) -> None:
-    engine = make_engine(settings.engine, settings.scheduling)
-
     try:
+        engine = engine_of(settings)
+
         with output.status("starting the plugins"):
             generation = await load_generation(_all_required(settings), engine)
     except ConfigError as error:

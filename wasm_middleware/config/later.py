@@ -26,7 +26,6 @@ LATER_KEYS: Final[Mapping[str, str]] = {
 
 #: By key, the values; one that ends with a colon is the scheme of a URL.
 LATER_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
-    "engine": ("wasmer",),
     "isolation": ("request",),
     "reload": ("watch",),
     "shared_data": ("sqlite:", "redis:", "rediss:"),

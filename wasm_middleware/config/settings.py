@@ -351,8 +351,10 @@ class CalloutSettings(_Frozen):
 class Settings(_Frozen):
     """A whole configuration."""
 
-    engine: Annotated[Literal["wasmtime"], fields.choice("wasmtime", key="engine")] = "wasmtime"
-    """What runs the modules."""
+    engine: Annotated[
+        Literal["wasmtime", "wasmer"], fields.choice("wasmtime", "wasmer", key="engine")
+    ] = "wasmtime"
+    """What runs the modules. There is wasmer for CPython 3.10 and older alone."""
 
     plugins: tuple[PluginSettings, ...] = ()
     """The plugins, in the order that decides between equal priorities."""

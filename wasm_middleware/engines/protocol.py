@@ -17,7 +17,8 @@ Rules that every engine keeps:
   cancelled there poisons its instance; a wait that takes too long is given up, and does not.
   Elsewhere a guest call runs from its beginning to its end.
 - `compile` and `compile_isolated` block and may be called on any thread. Everything else belongs to
-  one thread at a time; an instance is entered by one call at a time (`HostBug` otherwise).
+  one thread at a time; an instance is entered by one call at a time (`HostBug` otherwise). An
+  engine may keep an instance to the thread that started it: on others it is `poisoned`.
 
 These are interfaces for decoupling, not for third-party engines: all implementations are here.
 """

@@ -15,14 +15,20 @@ from wasm_middleware.engines.module_info import (
     ModuleInfo,
     Reader,
 )
+from wasm_middleware.engines.sections import (
+    EXPORT,
+    ORDER,
+    START as START_SECTION,
+    join_sections,
+    read_sections,
+    sized,
+    unsigned,
+)
 
 #: What it is exported as. No toolchain makes such a name, and no module may have it.
 START: str = "wasm-middleware start"
 
-_HEADER = 8
-_EXPORT, _START, _CUSTOM = 7, 8, 0
-#: The order of sections by their numbers is not quite that of the file.
-_AFTER_EXPORTS = (_START, 9, 12, 10, 11)
+_AFTER_EXPORTS = ORDER[ORDER.index(EXPORT) + 1 :]
 
 
 def export_start(wasm: bytes, info: ModuleInfo) -> bytes:
@@ -40,15 +46,14 @@ def export_start(wasm: bytes, info: ModuleInfo) -> bytes:
         raise ModuleFormatError("its start function has parameters or results")
 
     try:
-        sections = _sections(wasm)
+        sections = read_sections(wasm)
     except IndexError as error:
         raise ModuleFormatError("the file is damaged or cut short") from error
 
     # The body of the section is the function's number, as an export has it too.
-    (start,) = [body for number, body in sections if number == _START]
-    name = START.encode()
-    export = bytes([len(name)]) + name + bytes([ExternKind.FUNCTION]) + start
-    return wasm[:_HEADER] + b"".join(_section(*one) for one in _moved(sections, export))
+    (start,) = [body for number, body in sections if number == START_SECTION]
+    export = sized(START.encode()) + bytes([ExternKind.FUNCTION]) + start
+    return join_sections(wasm, _moved(sections, export))
 
 
 def _moved(sections: list[tuple[int, bytes]], export: bytes) -> list[tuple[int, bytes]]:
@@ -56,46 +61,18 @@ def _moved(sections: list[tuple[int, bytes]], export: bytes) -> list[tuple[int, 
     exported = False
 
     for number, body in sections:
-        if number == _EXPORT:
+        if number == EXPORT:
             reader = Reader(body, 0, len(body))
             count = reader.number()
-            moved.append((_EXPORT, _number(count + 1) + body[reader.position :] + export))
+            moved.append((EXPORT, unsigned(count + 1) + body[reader.position :] + export))
             exported = True
             continue
 
         if number in _AFTER_EXPORTS and not exported:
-            moved.append((_EXPORT, b"\1" + export))
+            moved.append((EXPORT, b"\1" + export))
             exported = True
 
-        if number != _START:
+        if number != START_SECTION:
             moved.append((number, body))
 
     return moved
-
-
-def _sections(wasm: bytes) -> list[tuple[int, bytes]]:
-    reader = Reader(wasm, _HEADER, len(wasm))
-    sections = []
-
-    while reader.position < reader.end:
-        number = reader.byte()
-        part = reader.part()
-        sections.append((number, wasm[part.position : part.end]))
-
-    return sections
-
-
-def _section(number: int, body: bytes) -> bytes:
-    return bytes([number]) + _number(len(body)) + body
-
-
-def _number(value: int) -> bytes:
-    """An unsigned LEB128 number."""
-    encoded = bytearray()
-
-    while True:
-        value, low = value >> 7, value & 0x7F
-        encoded.append(low | 0x80 if value else low)
-
-        if not value:
-            return bytes(encoded)

@@ -15,6 +15,7 @@ from importlib.metadata import version
 import wasmtime
 
 from wasm_middleware import limits
+from wasm_middleware.engines.isolation import Bounds, CompilationFailed, compile_isolated
 from wasm_middleware.engines.module_info import (
     Import,
     ModuleFormatError,
@@ -26,11 +27,6 @@ from wasm_middleware.engines.start_section import export_start
 from wasm_middleware.engines.wasmtime.binding import Binding
 from wasm_middleware.engines.wasmtime.epoch import EpochClock, PosixTicker, ThreadTicker, Ticker
 from wasm_middleware.engines.wasmtime.instance import WasmtimeInstance, cause
-from wasm_middleware.engines.wasmtime.isolated import (
-    Bounds,
-    CompilationFailed,
-    compile_isolated,
-)
 from wasm_middleware.engines.wasmtime.selftest import choose_binding, why_not_sliced
 from wasm_middleware.errors import GuestTrap
 from wasm_middleware.limits import MAX_TABLES
@@ -99,7 +95,7 @@ class WasmtimeEngine:
 
     def compile_isolated(self, wasm: bytes, bounds: Bounds | None = None) -> WasmtimeModule:
         info = read_module_info(wasm)
-        code = compile_isolated(export_start(wasm, info), bounds or Bounds())
+        code = compile_isolated(__name__, export_start(wasm, info), bounds or Bounds())
 
         try:
             module = wasmtime.Module.deserialize(self._engine, code)
@@ -110,6 +106,17 @@ class WasmtimeEngine:
 
     def close(self) -> None:
         self._clock.close()
+
+
+def compile_code(wasm: bytes) -> bytes:
+    """Compile; what `Module.deserialize` reads, which checks the version and the settings.
+
+    Raises `ModuleFormatError`.
+    """
+    try:
+        return bytes(wasmtime.Module(wasmtime.Engine(engine_config()), wasm).serialize())
+    except wasmtime.WasmtimeError as error:
+        raise ModuleFormatError(cause(str(error))) from error
 
 
 def engine_config() -> wasmtime.Config:

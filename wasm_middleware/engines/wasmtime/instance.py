@@ -14,6 +14,7 @@ import wasmtime
 
 from wasm_middleware import limits
 from wasm_middleware.engines.module_info import ModuleInfo
+from wasm_middleware.engines.no_memory import NoMemory
 from wasm_middleware.engines.protocol import (
     GuestFunction,
     HostFunction,
@@ -36,7 +37,6 @@ from wasm_middleware.errors import (
     GuestTimeout,
     GuestTrap,
     HostBug,
-    MemoryFault,
 )
 
 _FOR_EVER = 1 << 40
@@ -55,7 +55,7 @@ class WasmtimeInstance:
         limits: InstanceLimits,
     ) -> None:
         self.poisoned = False
-        self.memory: GuestMemory = _NoMemory()
+        self.memory: GuestMemory = NoMemory()
         self._info, self._store, self._binding, self._clock = info, store, binding, clock
         self._boundary, self._limits = Boundary(), limits
         self._set_deadline = binding.set_deadline(store)
@@ -226,29 +226,6 @@ class WasmtimeInstance:
             return GuestMemoryLimit(f"it begins with more memory than its {allowed:,} bytes")
 
         return GuestTrap(f"it trapped: {reason}{_frames(crossing.trap)}")
-
-
-class _NoMemory:
-    """The memory of a module that exports none: every reach into it is a fault."""
-
-    size = 0
-
-    def read(self, address: int, size: int) -> bytes:
-        raise MemoryFault("the module exports no memory")
-
-    def read_u32(self, address: int) -> int:
-        raise MemoryFault("the module exports no memory")
-
-    def write(self, address: int, data: bytes) -> None:
-        raise MemoryFault("the module exports no memory")
-
-    def write_u32(self, address: int, value: int) -> None:
-        raise MemoryFault("the module exports no memory")
-
-    write_u64 = write_u32
-
-    def close(self) -> None:
-        """There is nothing to let go of."""
 
 
 def cause(text: str) -> str:

@@ -7,7 +7,7 @@ loops over many locals, keeps Cranelift busy for minutes, and a thread that comp
 stopped. A process can. It is given the module on its standard input and answers with the compiled
 code on its standard output; the kernel ends it beyond its processor time and its memory, and this
 side beyond its time on the wall. What comes back was made by the same compiler with the same
-settings, and `Module.deserialize` checks that it was.
+settings. What compiles is `compile_code` of an engine's own module, named by `server`.
 
 It is the interpreter that runs here, on the same `sys.path`, isolated from everything else: it has
 none of this process's environment, and writes no files.
@@ -15,13 +15,12 @@ none of this process's environment, and writes no files.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-
-import wasmtime
 
 from wasm_middleware import limits
 from wasm_middleware.engines.module_info import ModuleFormatError
@@ -34,9 +33,9 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _FRUGAL = {"RAYON_NUM_THREADS": "4", "MALLOC_ARENA_MAX": "4"}
 _START = f"""
 import sys
-seconds, memory, *sys.path = sys.argv[1:]
+server, seconds, memory, *sys.path = sys.argv[1:]
 from {__name__} import serve
-serve(int(seconds), int(memory))
+serve(server, int(seconds), int(memory))
 """
 
 
@@ -54,13 +53,14 @@ class CompilationFailed(ModuleFormatError):
     """It could not be compiled within its bounds."""
 
 
-def compile_isolated(wasm: bytes, bounds: Bounds) -> bytes:
-    """Compile on another process; what `Module.deserialize` reads.
+def compile_isolated(server: str, wasm: bytes, bounds: Bounds) -> bytes:
+    """What `compile_code` of the module `server` makes of it in another process.
 
     Blocks. Raises `ModuleFormatError`, and `CompilationFailed` where it takes too much.
     """
     paths = [os.path.abspath(entry) for entry in sys.path]
-    command = [sys.executable, "-I", "-B", "-c", _START, str(bounds.time), str(bounds.memory)]
+    command = [sys.executable, "-I", "-B", "-c", _START]
+    command += [server, str(bounds.time), str(bounds.memory)]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
 
     try:
@@ -105,21 +105,18 @@ def _too_slow(bounds: Bounds) -> CompilationFailed:
     return CompilationFailed(f"compiling it takes longer than {bounds.time} s")
 
 
-def serve(seconds: int, memory: int) -> None:
+def serve(server: str, seconds: int, memory: int) -> None:
     """What the process does."""
-    # Not at the top: the engine imports this module.
-    from wasm_middleware.engines.wasmtime import engine_config
-    from wasm_middleware.engines.wasmtime.instance import cause
-
+    compile_code = importlib.import_module(server).compile_code
     _limit(seconds, memory)
 
     try:
-        module = wasmtime.Module(wasmtime.Engine(engine_config()), sys.stdin.buffer.read())
-    except wasmtime.WasmtimeError as error:
-        print(cause(str(error)), file=sys.stderr)
+        code = compile_code(sys.stdin.buffer.read())
+    except ModuleFormatError as error:
+        print(error, file=sys.stderr)
         sys.exit(_INVALID)
 
-    sys.stdout.buffer.write(module.serialize())
+    sys.stdout.buffer.write(code)
 
 
 def _limit(seconds: int, memory: int) -> None:
