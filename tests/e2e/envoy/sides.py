@@ -191,6 +191,10 @@ def observe(side: Side, case: Case) -> dict[str, list[str]]:
             _ENDS[end["complete"]],
         ]
 
+    if any(request.leaves == "response" for request in case.requests):
+        # The application may learn of it later than the plugin does.
+        wait_until(lambda: bool(side.events(case, "gone")), within=_SETTLING)
+
     gone = len(side.events(case, "gone"))
     seen["application"] = [f"told {gone} times that its client left while it answered"]
     seen["log"] = [f"{level}: {printable(text)}" for level, text in side.log(case)]
