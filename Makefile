@@ -28,17 +28,18 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
 	@touch $@
 
-# One for each engine: they want different Pythons.
-$(VENV)-run-%/.installed: pyproject.toml
-	@python=$$(.ci/find-python $(PYTHON)) && echo "$$python -m venv $(VENV)-run-$*" && \
-	    "$$python" -m venv $(VENV)-run-$*
-	$(VENV)-run-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(VENV)-run-$*/bin/python -m pip install --quiet --editable ".[all$(EXTRA_$*)]" --group example
+# One for each engine and Python: wasmer wants an old one.
+RUN = $(VENV)-run-$(ENGINE)-$(notdir $(PYTHON))
+$(RUN)/.installed: pyproject.toml
+	@python=$$(.ci/find-python $(PYTHON)) && echo "$$python -m venv $(RUN)" && \
+	    "$$python" -m venv $(RUN)
+	$(RUN)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(RUN)/bin/python -m pip install --quiet --editable ".[all$(EXTRA_$(ENGINE))]" --group example
 	@touch $@
 
-run: $(VENV)-run-$(ENGINE)/.installed ## serve example_app on $(PORT) and print what to try
+run: $(RUN)/.installed ## serve example_app on $(PORT) and print what to try
 	@PORT=$(PORT) sh example_app/try.sh
-	WASM_ENGINE=$(ENGINE) $(VENV)-run-$(ENGINE)/bin/python -m uvicorn example_app.main:app --port $(PORT)
+	WASM_ENGINE=$(ENGINE) $(RUN)/bin/python -m uvicorn example_app.main:app --port $(PORT)
 
 test: $(VENV)/.installed ## run the whole suite
 	$(BIN)/python -m pytest $(PARALLEL)

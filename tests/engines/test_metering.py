@@ -505,11 +505,11 @@ def module_of(body: bytes, locals_: bytes = b"\0") -> bytes:
         (b"\xfe\3\0\x0b", "threads"),
         (b"\xff\x0b", "not known"),
         # Vectors of the relaxed proposal.
-        (b"\xfd\x80\2\x0b", "not known"),
+        (b"\xfd\x80\2\x0b", "vectors"),
         (b"\xfc\x20\x0b", "not known"),
         # Written longer than they have to be.
         (b"\xfc\x8a\0\0\0\x0b", "not known"),
-        (b"\xfd\x8d\0\x0b", "not known"),
+        (b"\xfd\x8d\0\x0b", "vectors"),
         (b"\x41\x80\x80\x80\x80\x80\0\x1a\x0b", "not known"),
         # Of another memory, or with an alignment that says so.
         (b"\x3f\1\x1a\x0b", "not known"),

@@ -434,6 +434,39 @@ def test_a_guest_at_the_end_of_its_stack_calls_the_host_and_harms_nobody(engine:
     assert deep(200) == 200
 
 
+def test_what_is_passed_on_and_given_back_counts_for_the_stack(engine: Engine) -> None:
+    """Seen at 1.3 of what was counted, which a thread with a small stack has no room for."""
+    count = 120
+    gets = "".join(f"(local.get {index + 1})" for index in range(count))
+    uses = "".join(f"(call $use (local.get {index + 1}))" for index in range(count))
+    many = "i64 " * count
+    wat = f"""(module (import "a" "h" (func $h (param i32) (result i32)))
+      (func $g (param i32 {many}) (result {many})
+        (drop (call $h (local.get 0)))
+        (call $g (i32.add (local.get 0) (i32.const 1)) {gets}) {uses})
+      (func $use (param i64))
+      (func (export "f") (param i32)
+        (call $g (local.get 0) {"(i64.const 3)" * count}) {"(drop)" * count}))"""
+    libc = ctypes.CDLL(None)
+    registers = ctypes.create_string_buffer(2048)
+    pointers: list[int] = []
+    left: list[int] = []
+
+    def look(number: int) -> int:
+        libc.getcontext(registers)
+        pointers.append(int.from_bytes(registers.raw[160:168], "little"))
+        assert isinstance(instance, WasmerInstance)
+        left.append(getattr(instance._instance.exports, STACK).value)
+        return 0
+
+    instance = make(engine, wat, HostFunction(look, 0))
+
+    with pytest.raises(GuestTrap, match="call stack exhausted"):
+        enter(instance, "f", 1)
+
+    assert 0 < pointers[0] - pointers[-1] <= left[0] - left[-1]
+
+
 def test_the_stack_of_what_was_left_is_given_back(engine: Engine) -> None:
     def leave() -> int:
         raise GuestExit(0)
@@ -453,15 +486,6 @@ def test_the_stack_of_what_was_left_is_given_back(engine: Engine) -> None:
 
 # That wasmer reads instructions as we do
 
-#: What follows the two bytes of a vector instruction. 6 is `try`, which wasmer does not have: left
-#: over, it would be found.
-_VECTORS: dict[int, bytes] = {
-    **dict.fromkeys(range(256), b""),
-    **dict.fromkeys((*range(12), 0x5C, 0x5D), b"\0\6"),
-    **dict.fromkeys((12, 13), b"\6" * 16),
-    **dict.fromkeys(range(0x15, 0x23), b"\1"),
-    **dict.fromkeys(range(0x54, 0x5C), b"\0\6\1"),
-}
 _MEMORY_ACCESSES = dict.fromkeys(range(40, 63), b"\x00\x06")
 _CONSTANTS = {0x41: b"\6", 0x42: b"\6", 0x43: b"\6" * 4, 0x44: b"\6" * 8}
 _NUMERIC = dict.fromkeys((0x00, 0x01, 0x1A, 0x1B, *range(0x45, 0xC5), 0xD1), b"")
@@ -495,18 +519,23 @@ def test_a_plain_instruction_ends_where_we_think(code: int, rest: bytes) -> None
         assert not instructions.PLAIN.fullmatch(text[:-1])
 
 
-@pytest.mark.parametrize("number", _VECTORS)
-def test_a_vector_instruction_ends_where_we_think(number: int) -> None:
-    text = b"\xfd" + (bytes([number]) if number < 128 else bytes([number, 1])) + _VECTORS[number]
-    lane = 0x15 <= number < 0x23 or 0x54 <= number < 0x5C
-
-    assert instructions.PLAIN.fullmatch(text) or number == 12
-    # Some numbers are of no instruction.
-    assert _accepts(text) or number >= 0x9A
-
-    if lane:
-        # There is no such lane; as an instruction of its own it would be fine.
-        assert not _accepts(text[:-1], _DROP)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "(func (drop (v128.const i64x2 1 2)))",
+        "(func (local v128))",
+        "(func (param v128))",
+        "(func (result v128) unreachable)",
+        "(func (block (result v128) unreachable) drop)",
+        "(func (select (result v128) unreachable) drop)",
+        "(global v128 (v128.const i64x2 1 2))",
+        """(import "a" "f" (func (result v128)))""",
+    ],
+)
+def test_vectors_are_refused(engine: Engine, fields: str) -> None:
+    """wasmer's compiler gives wrong results for some: `select` takes 32 bits of 128."""
+    with pytest.raises(ModuleFormatError, match=r"it uses vectors.*engine: wasmtime has more"):
+        engine.compile(bytes(wasmtime.wat2wasm(f"(module {fields})")))
 
 
 @pytest.mark.parametrize("code", _NAMING)

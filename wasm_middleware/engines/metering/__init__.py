@@ -33,6 +33,7 @@ from wasm_middleware.engines.metering.code import (
     constant,
     meter_function,
     stand_in,
+    value_type,
     without_references,
 )
 from wasm_middleware.engines.module_info import ExternKind, MemoryType, ModuleFormatError, Reader
@@ -216,7 +217,7 @@ class _Module:
         return bytes([kind, 1]) + unsigned(limits.minimum) + unsigned(most)
 
     def _global(self, reader: Reader) -> bytes:
-        return bytes([reader.byte(), reader.byte()]) + constant(reader, self._space)
+        return bytes([value_type(reader), reader.byte()]) + constant(reader, self._space)
 
     def _counters(self) -> tuple[bytes, bytes]:
         return b"\x7f\1\x41\0\x0b", b"\x7f\1\x41" + signed(self._stack) + b"\x0b"
@@ -313,7 +314,7 @@ def _type(reader: Reader) -> FunctionType:
 
 
 def _value_types(reader: Reader) -> bytes:
-    return bytes(reader.byte() for _ in range(reader.count()))
+    return bytes(value_type(reader) for _ in range(reader.count()))
 
 
 def _encoded(type_: FunctionType) -> bytes:

@@ -27,11 +27,13 @@ OUT_OF_FUEL, OUT_OF_STACK = 0, 1
 _SMALL = 32
 #: So much of the machine's stack may a function take that calls nothing, unpaid.
 _SMALL_FRAME = 4096
-#: What one value may take of a frame, and one where there are vectors; what a frame takes besides.
-_VALUE, _VECTOR, _FRAME = 8, 16, 128
+#: What one value may take of a frame; what a frame takes besides.
+_VALUE, _FRAME = 8, 128
+#: How often a value on the operand stack may lie in a frame: kept, and passed on to a function and
+#: back as what it takes and gives.
+_COPIES = 4
 #: How many values calling through a table may leave to be kept.
 _INDIRECT_VALUES = 8
-_V128 = 0x7B
 #: Bytes of memory, or elements of a table, that are moved for one unit, as shifts.
 _MOVED_BYTES, _MOVED_ELEMENTS = 3, 1
 
@@ -43,7 +45,6 @@ _ZEROS = {
     0x7E: b"\x42\0",
     0x7D: b"\x43" + bytes(4),
     0x7C: b"\x44" + bytes(8),
-    0x7B: b"\xfd\x0c" + bytes(16),
     0x70: b"\xd0\x70",
     0x6F: b"\xd0\x6f",
 }
@@ -152,7 +153,7 @@ class _Metering:
     def __init__(self, body: bytes, type_: FunctionType, space: Space) -> None:
         self._space, self._type = space, type_
         self._reader = reader = Reader(body, 0, len(body))
-        self._groups = [(reader.number(), reader.byte()) for _ in range(reader.count())]
+        self._groups = [(reader.number(), value_type(reader)) for _ in range(reader.count())]
         self._locals = len(type_.parameters) + sum(count for count, _ in self._groups)
         self._local = unsigned(self._locals)
         self._out: list[bytes] = []
@@ -161,15 +162,14 @@ class _Metering:
         self._heads: dict[int, int] = {}
         self._returns: list[tuple[int, int]] = []
         self._height = self._highest = self._values = 0
-        self._vectors = _V128 in (kind for _, kind in self._groups)
         self._calls = self._pays = False
         self._blocks = [_Block(0, 0, len(type_.results), 0)]
         self._read()
 
     def result(self) -> bytes:
         space, out = self._space, self._out
-        values = self._locals + 2 * self._highest + self._values
-        frame = _FRAME + values * (_VECTOR if self._vectors else _VALUE)
+        values = self._locals + _COPIES * self._highest + self._values
+        frame = _FRAME + values * _VALUE
         weight = self._weights[0]
         before = after = b""
 
@@ -221,7 +221,6 @@ class _Metering:
         codes = [one[0] for one in op.PLAIN.findall(text)]
         changes = [op.HEIGHT[code] for code in codes]
         self._values += sum([op.VALUES[code] for code in codes])
-        self._vectors = self._vectors or op.SIMD in codes
         self._highest = max(self._highest, *accumulate(changes, initial=self._height))
         self._height += sum(changes)
         self._add(text)
@@ -243,6 +242,9 @@ class _Metering:
         """How many parameters and results the block has that follows."""
         reader = self._reader
         code = reader.data[reader.position] if reader.position < reader.end else 0
+
+        if code == op.VECTOR:
+            raise _no_vectors()
 
         if code == op.EMPTY_BLOCK or code in op.VALUE_TYPES:
             reader.position += 1
@@ -352,14 +354,10 @@ class _Metering:
 
         self._add(text)
 
-    def _simd_constant(self, at: int) -> None:
-        if self._reader.byte() != 0x0C:
-            raise _unknown(op.SIMD)
-
-        self._vectors = True
-        self._reader.position += 16
-        self._push(1)
-        self._add(self._since(at))
+    def _select(self, at: int) -> None:
+        """One that is not plain: of vectors, or of something else that there is not."""
+        what = self._reader.data[at + 1 : at + 3]
+        raise _no_vectors() if what == bytes([1, op.VECTOR]) else _unknown(op.SELECT_TYPED)
 
 
 #: By the second byte: what it does to the operand stack, how many numbers follow, and by how far
@@ -388,7 +386,7 @@ _READERS = {
     op.REF_FUNC: _Metering._ref_func,
     op.MEMORY_GROW: _Metering._memory_grow,
     op.WIDE: _Metering._wide,
-    op.SIMD: _Metering._simd_constant,
+    op.SELECT_TYPED: _Metering._select,
 }
 
 
@@ -426,7 +424,6 @@ def constant(reader: Reader, space: Space) -> bytes:
             out.append(run.group())
             reader.position = run.end()
 
-        at = reader.position
         code = reader.byte()
 
         if code == op.END:
@@ -434,11 +431,22 @@ def constant(reader: Reader, space: Space) -> bytes:
 
         if code == op.REF_FUNC:
             out.append(b"\xd2" + space.moved(reader.number()))
-        elif code == op.SIMD:
-            reader.position += 17
-            out.append(reader.data[at : reader.position])
         else:
             raise _unknown(code)
+
+
+def value_type(reader: Reader) -> int:
+    """The next byte, which says what type a value has."""
+    code = reader.byte()
+
+    if code == op.VECTOR:
+        raise _no_vectors()
+
+    return code
+
+
+def _no_vectors() -> ModuleFormatError:
+    return _unknown(0xFD)
 
 
 def _unknown(code: int) -> ModuleFormatError:

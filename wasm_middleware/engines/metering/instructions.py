@@ -15,7 +15,8 @@ from typing import Final
 
 BLOCK, LOOP, IF, ELSE, END = 0x02, 0x03, 0x04, 0x05, 0x0B
 BR, BR_TABLE, RETURN, CALL, CALL_INDIRECT = 0x0C, 0x0E, 0x0F, 0x10, 0x11
-MEMORY_GROW, REF_FUNC, WIDE, SIMD = 0x40, 0xD2, 0xFC, 0xFD
+SELECT_TYPED = 0x1C
+MEMORY_GROW, REF_FUNC, WIDE = 0x40, 0xD2, 0xFC
 #: Of two bytes, the first of which is `WIDE`.
 MEMORY_INIT, DATA_DROP, MEMORY_COPY, MEMORY_FILL = 8, 9, 10, 11
 TABLE_INIT, ELEM_DROP, TABLE_COPY, TABLE_GROW, TABLE_SIZE, TABLE_FILL = range(12, 18)
@@ -33,23 +34,17 @@ _PLAIN = (
     rb"\x43.{4}",
     rb"\x44.{8}",
     rb"\x3f\x00",
-    rb"\x1c\x01[\x6f\x70\x7b-\x7f]",
+    rb"\x1c\x01[\x6f\x70\x7c-\x7f]",
     rb"\xd0[\x6f\x70]",
     rb"\xfc[\x00-\x07]",
-    # Vectors: loads and stores; those of one lane; shuffle; lanes; the rest.
-    rb"\xfd(?:[\x00-\x0b\x5c\x5d]" + _MEMARG,
-    rb"[\x54-\x5b]" + _MEMARG + rb".",
-    rb"\x0d.{16}",
-    rb"[\x15-\x22].",
-    rb"[\x0e-\x14\x23-\x53\x5e-\x7f]",
-    rb"[\x80-\xff]\x01)",
 )
 _ONE = rb"|".join(_PLAIN)
 #: One such instruction, and as many as there are.
 PLAIN: Final = re.compile(_ONE, re.DOTALL)
 PLAIN_RUN: Final = re.compile(rb"(?:" + _ONE + rb")+", re.DOTALL)
 
-VALUE_TYPES: Final = frozenset((0x6F, 0x70, 0x7B, 0x7C, 0x7D, 0x7E, 0x7F))
+VECTOR: Final = 0x7B
+VALUE_TYPES: Final = frozenset((0x6F, 0x70, 0x7C, 0x7D, 0x7E, 0x7F))
 EMPTY_BLOCK: Final = 0x40
 
 
@@ -75,7 +70,6 @@ def _heights() -> list[int]:
     return heights
 
 
-#: Of vectors none is below its true value: the stack may be taken for higher than it is.
 HEIGHT: Final = _heights()
 
 
@@ -90,7 +84,7 @@ def _values() -> list[int]:
 
     for codes, count in (
         ((0x1B, 0x1C, *range(0x45, 0xC5), 0xD1, WIDE), 1),
-        ((*range(0x23, 0x27), *range(0x28, 0x40), SIMD), 2),
+        ((*range(0x23, 0x27), *range(0x28, 0x40)), 2),
         ((*range(0x6D, 0x71), *range(0x7F, 0x83)), 4),
     ):
         for code in codes:
@@ -107,5 +101,7 @@ PROPOSALS: Final = {
     **dict.fromkeys((0x12, 0x13), "tail calls"),
     **dict.fromkeys((0x14, 0x15, 0xD3, 0xD4, 0xD5, 0xD6), "typed references"),
     0xFB: "garbage collection",
+    # The compiler of 2022 chooses the wrong lanes in a `select` of them, and knows not all.
+    0xFD: "vectors",
     0xFE: "threads",
 }

@@ -115,7 +115,8 @@ class WasmerInstance:
     def _make_memory(self, store: wasmer.Store, metered: Metered) -> wasmer.Memory:
         declared = metered.memory
         assert declared is not None
-        most = self._limits.memory // PAGE
+        # Of one page more wasmer says that there are 0 bytes.
+        most = min(self._limits.memory // PAGE, 65_535)
 
         if declared.minimum > most:
             raise GuestMemoryLimit(

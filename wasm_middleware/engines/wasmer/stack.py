@@ -31,4 +31,5 @@ def _limit() -> int:
         return limits.MIB
 
     soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
-    return _USUAL if soft == resource.RLIM_INFINITY else soft
+    # Then glibc gives threads so much.
+    return 2 * limits.MIB if soft == resource.RLIM_INFINITY else soft
