@@ -67,23 +67,21 @@ async def statuses(app, count, path="/"):
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_hundred_requests_wait_for_a_store_at_once(workshop):
-    """Each for 20 ms, from inside of a guest's call; on one thread, within 100 ms."""
+    """Each for 20 ms, from inside of a guest's call; on one thread. `make bench` says how fast."""
     made = workshop.add(Asks, instances={"max": 100})
     app = await workshop.load(workshop.wrap(respond(b"hi")))
     threads = threading.active_count()
-    took, used = [], []
+    took = []
 
     for _ in range(5):
-        began, begun_at = time.perf_counter(), time.thread_time()
+        began = time.perf_counter()
         assert await statuses(app, 100) == [200] * 100
-        used.append(time.thread_time() - begun_at)
         took.append(time.perf_counter() - began)
 
     assert 10 < made.made <= 100
     assert threading.active_count() == threads
-    # One after the other they would take 2 s. How long the machine lets others run is its affair.
+    # One after the other they would take 2 s.
     assert min(took) < 1
-    assert min(used) + ROUND_TRIP < 0.1, used
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
