@@ -15,6 +15,7 @@ from wasm_middleware import limits
 from wasm_middleware.engines.module_info import ExternKind, Import, ModuleInfo
 from wasm_middleware.engines.null import NullModule
 from wasm_middleware.errors import PluginLoadError, PluginUnavailableError
+from wasm_middleware.proxy_wasm.headers import HeaderMap
 from wasm_middleware.proxy_wasm.stream import RequestInfo, Stream
 from wasm_middleware.runtime.inspection import inspect_module
 
@@ -495,3 +496,22 @@ async def test_lines_that_were_dropped_are_counted_when_it_ends(workshop, caplog
     assert "were dropped" not in caplog.text
     await plugin.close()
     assert caplog.text.count("3 of its lines were dropped") == 1
+
+
+async def test_a_context_that_the_guest_never_heard_of_has_no_end(workshop, monkeypatch):
+    """Its instance was busy for too long before it was created there."""
+    monkeypatch.setattr(limits, "MAX_INSTANCE_WAIT", 0.01)
+    (plugin,) = loaded(workshop, "a")
+    await plugin.start()
+    (vm,) = plugin.vms
+    stream = stream_for(plugin)
+    stream.add(vm, b"")
+
+    async with vm.turn:
+        await stream.request.start(HeaderMap([]), end_of_stream=True)
+
+    assert (stream.reply.status, stream.reply.details) == (503, "pool")
+    await stream.finish()
+    assert set(vm.contexts) == {root.id for root in vm.roots.values()}
+    assert not {"create", "done", "delete"} & set(workshop.phases("a"))
+    await plugin.close()

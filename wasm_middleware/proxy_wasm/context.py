@@ -169,8 +169,18 @@ class ChainContext(Context):
         vm.contexts[self.id] = self
         create = vm.callbacks.context_create
 
-        if create is not None:
+        if create is None:
+            return
+
+        try:
             await vm.enter(self, create, "on_context_create", self.id, self.root.id)
+        except (GuestError, PluginUnavailableError):
+            # It was never entered, and must not hear of the end of what it does not know.
+            if not vm.guest.poisoned:
+                del vm.contexts[self.id]
+                self.created = False
+
+            raise
 
     def tell_served(self) -> None:
         """The stream is over: unless the plugin has failed in it, that speaks for the plugin."""
