@@ -7,9 +7,11 @@ and one to its response.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import gc
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -191,7 +193,16 @@ def _beside(scheduling: str) -> ASGIApp:
     return Starlette(
         routes=[Route("/", _hello), Route("/spin", _hello)],
         middleware=[Middleware(WasmPluginMiddleware, config=config)],
+        lifespan=_frozen,
     )
+
+
+@contextlib.asynccontextmanager
+async def _frozen(app: Starlette) -> AsyncIterator[None]:
+    """What is there at the start is never garbage: looking through it takes 30 ms each time."""
+    gc.collect()
+    gc.freeze()
+    yield
 
 
 def _is_no_spinner(record: logging.LogRecord) -> bool:

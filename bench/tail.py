@@ -6,8 +6,11 @@ The latency of these others is compared with a run in which nothing spins. The t
 from being left alone as one that serves nobody (`runtime.healing`); how many requests have spun of
 those that ask for it is told.
 
+While one spins there are fewer requests in all, so that run takes twice as long.
+
 The client is our own: wrk can't tell two kinds of requests apart. It measures from the first byte
-out to the last byte in.
+out to the last byte in. What the server had made when it had started is frozen (`gc.freeze`): each
+full collection of Python's would hold up all requests for some 30 ms, whatever plugins do.
 """
 
 from __future__ import annotations
@@ -73,7 +76,10 @@ class Tail:
 
 
 def measure(*, rounds: int, seconds: float) -> dict[str, Tail]:
-    """Latencies by scheduling; the rounds are interleaved, and count together."""
+    """Latencies by scheduling; the rounds are interleaved, and count together.
+
+    `seconds` are those of a run in which nothing spins.
+    """
     tails = {name: Tail(Latencies(), Latencies()) for name in APPS}
 
     for _ in range(rounds):
@@ -82,7 +88,7 @@ def measure(*, rounds: int, seconds: float) -> dict[str, Tail]:
                 # What is first called is slower once: that is not what this is about.
                 asyncio.run(_drive(port, 0.3, b"0", Latencies()))
                 asyncio.run(_drive(port, seconds, b"0", tails[name].quiet))
-                asyncio.run(_drive(port, seconds, b"1", tails[name].beside))
+                asyncio.run(_drive(port, 2 * seconds, b"1", tails[name].beside))
 
     return tails
 

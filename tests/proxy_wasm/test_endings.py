@@ -36,9 +36,9 @@ ENDING = ["on_log", "on_done", "on_delete"]
 def test_log_comes_before_done_and_done_before_delete(guest: Guest) -> None:
     stream = new_stream(guest)
     begin(stream)
+    identity = stream.contexts[0].id
     respond(stream)
     run(stream.finish())
-    identity = stream.contexts[0].id
 
     assert guest.calls[-3:] == [(f"proxy_{name}", (identity, 0, 0, 0, 0)) for name in ENDING]
 

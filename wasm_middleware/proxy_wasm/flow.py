@@ -36,7 +36,7 @@ from wasm_middleware.proxy_wasm.headers import HeaderMap
 
 if TYPE_CHECKING:
     from wasm_middleware.proxy_wasm.ports import GuestFunction
-    from wasm_middleware.proxy_wasm.stream import Stream, StreamContext
+    from wasm_middleware.proxy_wasm.stream import StreamContext
 
 #: The members of an enum take longer to look up than to compare.
 _CONTINUE = Action.CONTINUE
@@ -89,15 +89,13 @@ class Flow:
         "output_ended",
         "position",
         "response",
-        "stream",
         "trailers",
     )
 
     bytes_seen: int
     headers: HeaderMap | None
 
-    def __init__(self, stream: Stream, contexts: list[StreamContext], *, response: bool) -> None:
-        self.stream = stream
+    def __init__(self, contexts: list[StreamContext], *, response: bool) -> None:
         self.contexts = contexts
         self.response = response
         self.headers = None
@@ -188,13 +186,19 @@ class Flow:
         if self._calling is not context or lane is None or not lane.ended:
             return None
 
-        if not (self.response and self.stream.may_add_trailers):
+        if not (self.response and context.stream.may_add_trailers):
             return None
 
         self.trailers = HeaderMap([])
         self._trailers_at = self.contexts.index(context)
         lane.shown_trailers = True
         return self.trailers
+
+    def close(self) -> None:
+        """Nothing passes any more, and nobody is known here (see `Stream.finish`)."""
+        self.contexts = []
+        self.position = 0
+        self.lanes.clear()
 
     def take_output(self) -> bytes:
         """What has come out since the last time."""
@@ -238,25 +242,26 @@ class Flow:
 
             await self.release(index)
 
-            if self.stream.interrupted:
+            if context.stream.interrupted:
                 return
 
     async def release(self, index: int) -> None:
         """Let go what the context at `index` holds back, as if it had answered Continue."""
-        lane = self.lanes[self.contexts[index]]
+        context = self.contexts[index]
+        lane = self.lanes[context]
         lane.paused = lane.resume = False
 
         if index == self.position:
             self.position += 1
             await self._pass_headers()
 
-            if self.stream.interrupted:
+            if context.stream.interrupted:
                 return
 
         await self._let_go(index, lane)
         held, lane.held = lane.held, None
 
-        if held is not None and not self.stream.interrupted:
+        if held is not None and not context.stream.interrupted:
             await self._pass_data(index, bytes(held.data), ended=lane.held_end)
 
         await self._pass_trailers()
@@ -297,7 +302,7 @@ class Flow:
         )
         self._calling = None
 
-        if self.stream.interrupted:
+        if context.stream.interrupted:
             return False
 
         # Envoy has it go on, body and all, whatever the C++ SDK calls it.
@@ -335,7 +340,7 @@ class Flow:
             index = self._trailers_at
             context = contexts[index]
 
-            if self.stream.interrupted or self._holds_data(index):
+            if context.stream.interrupted or self._holds_data(index):
                 return
 
             if not await self._shows_trailers(context):
@@ -348,7 +353,7 @@ class Flow:
             self._trailers_at = index + 1
 
             # First what it has gathered, then they.
-            if context in self.lanes and not self.stream.interrupted:
+            if context in self.lanes and not context.stream.interrupted:
                 await self._let_go(index, self.lanes[context])
 
     async def _shows_trailers(self, context: StreamContext) -> bool:
@@ -368,7 +373,7 @@ class Flow:
         self._calling = context
         action = await context.call(callback, "on_response_trailers", len(self.trailers.pairs))
         self._calling = None
-        return not self.stream.interrupted and self._goes_on(context, action)
+        return not context.stream.interrupted and self._goes_on(context, action)
 
     def _holds_data(self, index: int) -> bool:
         """Whether the headers wait at that context or before it, and data with them."""
@@ -394,7 +399,7 @@ class Flow:
                 self.position += 1
                 await self._pass_headers()
 
-                if self.stream.interrupted:
+                if context.stream.interrupted:
                     return
 
             data = passed
@@ -427,7 +432,7 @@ class Flow:
         )
         self._calling = None
 
-        if self.stream.interrupted:
+        if context.stream.interrupted:
             return None
 
         if self._goes_on(context, action):
@@ -439,7 +444,7 @@ class Flow:
             lane.buffer = Buffer()
 
         if len(lane.buffer) > context.plugin.body_limit:
-            self.stream.body_limit_exceeded(context, response=self.response)
+            context.stream.body_limit_exceeded(context, response=self.response)
 
         return None
 
@@ -468,4 +473,4 @@ class Flow:
         lane.held_end = ended
 
         if len(lane.held) > context.plugin.body_limit:
-            self.stream.body_limit_exceeded(context, response=self.response)
+            context.stream.body_limit_exceeded(context, response=self.response)

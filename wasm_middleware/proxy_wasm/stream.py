@@ -253,8 +253,8 @@ class Stream:
         #: Asked only when a plugin asks for what it describes.
         self.describe = describe
         self.contexts: list[StreamContext] = []
-        self.request = Flow(self, self.contexts, response=False)
-        self.response = Flow(self, [], response=True)
+        self.request = Flow(self.contexts, response=False)
+        self.response = Flow([], response=True)
         self.reply: LocalReply | None = None
         self.aborted: PluginFailure | None = None
         self.interrupted = False
@@ -309,9 +309,7 @@ class Stream:
         # Whatever the request waited for, it waits no more.
         self.request.lanes.clear()
         headers = HeaderMap(pairs)
-        self.response = flow = Flow(
-            self, [] if reply.direct else self.contexts[::-1], response=True
-        )
+        self.response = flow = Flow([] if reply.direct else self.contexts[::-1], response=True)
         await flow.start(headers, end_of_stream=head or not body)
 
         if body and not head and not self.interrupted:
@@ -485,3 +483,10 @@ class Stream:
 
         for context in self.contexts:
             await context.end()
+
+        # They know the stream. Freed with it, they are no garbage that is collected while all
+        # other requests wait.
+        self.contexts.clear()
+        self.request.close()
+        self.response.close()
+        self.on_wake = None
