@@ -9,6 +9,8 @@ from pathlib import Path
 import wasmtime
 
 from tests.cli.conftest import WAT, Run
+from tests.conftest import WASMER
+from wasm_middleware.engines.wasmtime import WasmtimeEngine
 
 
 def facts(stdout: str) -> dict[str, str]:
@@ -27,6 +29,7 @@ def test_a_plugin_is_described(folder: Path, run: Run) -> None:
         "kind": "core module",
         "size": f"{len(content):,} bytes",
         "sha256": hashlib.sha256(content).hexdigest(),
+        "engine": WasmtimeEngine().description,
         "memory": "128 KiB, no maximum",
         "ABI": "0.2.1",
         "phases": "on_response_headers, on_response_body",
@@ -115,3 +118,19 @@ def test_json_has_all_of_it(folder: Path, run: Run) -> None:
     component.write_bytes(b"\0asm\x0d\0\x01\0")
     report = json.loads(run("inspect", "c.wasm", "--format", "json").stdout)
     assert (report["kind"], "imports" in report) == ("component", False)
+
+
+def test_it_is_compiled_by_the_engine_that_is_asked_for(folder: Path, run: Run) -> None:
+    """A module with a tail call, which wasmer does not know."""
+    wat = WAT % ("", "(func $again (return_call $again))")
+    (folder / "newer.wasm").write_bytes(wasmtime.wat2wasm(wat))
+    assert run("inspect", "newer.wasm").exit_code == 0
+    result = run("inspect", "--engine", "wasmer", "newer.wasm")
+
+    if WASMER:
+        assert result.exit_code == 1
+        assert "tail calls" in result.stderr
+        assert facts(result.stdout)["engine"].strip().startswith("wasmer 1.1.0")
+    else:
+        assert result.exit_code == 2
+        assert "its last release, 1.1.0, has wheels for CPython up to 3.10" in result.stderr

@@ -111,8 +111,8 @@ def run_metered(wat: str, *arguments: int, allowance: int = 0, stack: int = BUDG
         store, MODULE, CHECK, wasmtime.Func(store, wasmtime.FuncType([i32], [i32]), check)
     )
 
-    if made.memory is not None:
-        limits = wasmtime.Limits(made.memory.minimum, 100)
+    if made.needs.memory is not None:
+        limits = wasmtime.Limits(made.needs.memory.minimum, 100)
         memory = wasmtime.Memory(store, wasmtime.MemoryType(limits))
         linker.define(store, MODULE, MEMORY, memory)
 
@@ -125,7 +125,7 @@ def run_metered(wat: str, *arguments: int, allowance: int = 0, stack: int = BUDG
     run.paid += allowance - fuel.value(store) if run.looks else -fuel.value(store)
     run.stack = left.value(store)
 
-    if made.memory is not None:
+    if made.needs.memory is not None:
         run.memory = bytes(memory.read(store))
 
     return run
@@ -174,7 +174,7 @@ def test_a_plugin_keeps_its_outside(path: Path) -> None:
     assert [export.name for export in after.exports[len(before.exports) :]] == [STACK]
     functions = [entry.signature for entry in after.imports if entry.signature]
     assert functions == [entry.signature for entry in before.imports] + ["i>i"]
-    assert made.memory == before.memory
+    assert made.needs.memory == before.memory
 
 
 EVERYTHING = """(module
@@ -241,9 +241,8 @@ def test_imports_come_by_number_and_the_check_last() -> None:
     assert [(entry.module, entry.name) for entry in info.imports] == [
         (MODULE, "0"), (MODULE, CHECK), (MODULE, MEMORY),
     ]  # fmt: skip
-    assert made.memory == MemoryType(1, 5)
-    assert made.tables == (8, 2, 3)
-    assert made.grows_tables
+    assert made.needs.memory == MemoryType(1, 5)
+    assert made.needs.tables == (8, 2, 3)
     wasmtime.Module.validate(wasmtime.Engine(), made.wasm)
 
 
@@ -254,7 +253,7 @@ def test_tables_get_a_maximum() -> None:
     assert run_metered(wat).result == -1
     assert run_plain(wat).result == 1
     # One that begins larger is left for whoever instantiates it.
-    assert metered("(module (table 2000 funcref))").tables == (2000,)
+    assert metered("(module (table 2000 funcref))").needs.tables == (2000,)
 
 
 # Code that was made up

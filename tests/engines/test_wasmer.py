@@ -38,7 +38,7 @@ if not WASMER:
 
 import wasmer
 
-from wasm_middleware.engines.wasmer import WasmerEngine
+from wasm_middleware.engines.wasmer import WasmerEngine, WasmerModule, compiling
 from wasm_middleware.engines.wasmer.compiling import new_store
 from wasm_middleware.engines.wasmer.instance import WasmerInstance
 
@@ -558,6 +558,40 @@ def test_wasmer_runs_all_of_it_as_wasmtime_does(engine: Engine) -> None:
                 enter(ours, "f", *arguments)
 
 
+# Where it has trapped
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("$inner", "inner, called by outer"), ("", "function 1, called by outer")]
+)
+def test_a_trap_names_the_functions_of_the_module_as_it_came(
+    engine: Engine, given: str, said: str
+) -> None:
+    # The imported one has a function in front of it, which is numbered after all others.
+    wat = f"""(module (import "a" "g" (func $given (param externref)))
+      (func {given} unreachable) (func $outer (export "f") (call 1)))"""
+    instance = make(engine, wat, HostFunction(lambda: None, 0))
+
+    with pytest.raises(GuestTrap, match=rf"unreachable \(in {said}\)"):
+        enter(instance)
+
+
+# As the binary format has it: function 0 twice, one that there is not, and a section cut short.
+@pytest.mark.parametrize(
+    "names", [b"\1\x07\2\0\1a\0\1b", b"\1\4\1\x09\1a", b"\1\xff", b"\1\4\1\0\1\xff"]
+)
+def test_names_that_are_wrong_are_no_reason_to_refuse_a_module(
+    engine: Engine, names: bytes
+) -> None:
+    wasm = bytes(wasmtime.wat2wasm('(module (func (export "f") unreachable))'))
+    section = b"\4name" + names
+    module = engine.compile(wasm + bytes([0, len(section)]) + section)
+    instance = started(module.instantiate(lambda *_: HostFunction(int, 0), LIMITS), 5.0)
+
+    with pytest.raises(GuestTrap, match="unreachable"):
+        enter(instance)
+
+
 # Compiled elsewhere
 
 
@@ -573,6 +607,28 @@ def test_what_is_compiled_elsewhere_runs_here(engine: Engine) -> None:
     )
 
     assert enter(instance, "f", 6) == 107
+
+
+def test_what_is_compiled_elsewhere_has_the_same_memory_and_tables(engine: Engine) -> None:
+    wat = """(module (import "a" "f" (func (param f64 externref) (result i64)))
+      (memory (export "memory") 2 3) (table 7 funcref)
+      (func (export "f") (result i32) (memory.grow (i32.const 1))))"""
+    wasm = bytes(wasmtime.wat2wasm(wat))
+    here, elsewhere = engine.compile(wasm), engine.compile_isolated(wasm)
+    assert isinstance(here, WasmerModule)
+    assert isinstance(elsewhere, WasmerModule)
+    assert here._code(100).needs == elsewhere._code(100).needs
+    instance = started(elsewhere.instantiate(lambda *_: HostFunction(int, 0), LIMITS), 5.0)
+    assert enter(instance) == 2
+
+
+def test_a_module_that_is_slow_to_read_is_read_elsewhere(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither validated nor rewritten in the process that serves."""
+    monkeypatch.setattr(compiling, "compile_metered", None)
+    monkeypatch.setattr(compiling, "meter", None)
+    engine.compile_isolated(bytes(wasmtime.wat2wasm("(module)")))
 
 
 def test_a_module_that_takes_long_is_given_up() -> None:

@@ -22,7 +22,8 @@ from wasm_middleware.engines.module_info import (
     is_component,
     read_module_info,
 )
-from wasm_middleware.errors import ConfigError
+from wasm_middleware.engines.protocol import Engine
+from wasm_middleware.errors import ConfigError, EngineUnavailableError
 from wasm_middleware.limits import DEFAULT_MEMORY_LIMIT, KIB, MIB
 from wasm_middleware.proxy_wasm.hostcalls import is_known
 from wasm_middleware.runtime.engines import make_engine
@@ -38,6 +39,8 @@ class _Report:
     file: str
     size: int
     sha256: str
+    #: What compiled it.
+    engine: str
     kind: str = "not a WebAssembly module"
     info: ModuleInfo | None = None
     inspection: Inspection | None = None
@@ -48,8 +51,15 @@ class _Report:
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--engine",
+    "engine_name",
+    type=click.Choice(["wasmtime", "wasmer"]),
+    default="wasmtime",
+    help="What compiles it; the one of the configuration that it is for.  [default: wasmtime]",
+)
 @click.pass_context
-def inspect(context: click.Context, file: Path, form: str) -> None:
+def inspect(context: click.Context, file: Path, form: str, engine_name: str) -> None:
     """Say what a module FILE is: its ABI, its imports and exports, what it does with bodies.
 
     It is compiled, to be sure that it is valid, but not run.
@@ -57,7 +67,15 @@ def inspect(context: click.Context, file: Path, form: str) -> None:
     \b
     Exit codes: 0 a plugin, 1 not one that can be loaded, 2 wrong usage.
     """
-    report = _examine(file)
+    try:
+        engine = make_engine(engine_name)
+    except EngineUnavailableError as error:
+        raise click.UsageError(str(error)) from error
+
+    try:
+        report = _examine(file, engine)
+    finally:
+        engine.close()
 
     if form == "json":
         output.echo_json(_as_json(report))
@@ -67,18 +85,17 @@ def inspect(context: click.Context, file: Path, form: str) -> None:
     context.exit(1 if report.problems else 0)
 
 
-def _examine(file: Path) -> _Report:
+def _examine(file: Path, engine: Engine) -> _Report:
     content = file.read_bytes()
-    report = _Report(str(file), len(content), hashlib.sha256(content).hexdigest())
+    digest = hashlib.sha256(content).hexdigest()
+    report = _Report(str(file), len(content), digest, engine.description)
 
     if is_component(content):
         report.kind = "component"
 
-    # What `path` in a configuration file would be told.
-    settings = Settings()
-
     try:
-        read_module(PluginSettings(name="inspected", path=file), settings.source)
+        # What `path` in a configuration file would be told.
+        read_module(PluginSettings(name="inspected", path=file), Settings().source)
     except ConfigError as error:
         report.problems += [
             diagnostic.message + (f" ({diagnostic.hint})" if diagnostic.hint else "")
@@ -93,21 +110,13 @@ def _examine(file: Path) -> _Report:
         report.problems += report.inspection.problems
         report.problems += _wrong_signatures(report.info)
         report.notes += _notes(report.info, report.inspection)
-        _compile(settings.engine, content)
+
+        with output.status("compiling"):
+            engine.compile(content)
     except ModuleFormatError as error:
         report.problems.append(str(error))
 
     return report
-
-
-def _compile(engine_name: str, content: bytes) -> None:
-    engine = make_engine(engine_name)
-
-    try:
-        with output.status("compiling"):
-            engine.compile(content)
-    finally:
-        engine.close()
 
 
 def _wrong_signatures(info: ModuleInfo) -> Iterator[str]:
@@ -168,6 +177,7 @@ def _print(report: _Report) -> None:
         ("kind", report.kind),
         ("size", f"{report.size:,} bytes"),
         ("sha256", report.sha256),
+        ("engine", report.engine),
     ]
 
     if report.info is not None:
@@ -251,6 +261,7 @@ def _as_json(report: _Report) -> dict[str, object]:
         "kind": report.kind,
         "size": report.size,
         "sha256": report.sha256,
+        "engine": report.engine,
         "problems": report.problems,
         "notes": report.notes,
     }

@@ -7,7 +7,8 @@ loops over many locals, keeps Cranelift busy for minutes, and a thread that comp
 stopped. A process can. It is given the module on its standard input and answers with the compiled
 code on its standard output; the kernel ends it beyond its processor time and its memory, and this
 side beyond its time on the wall. What comes back was made by the same compiler with the same
-settings. What compiles is `compile_code` of an engine's own module, named by `server`.
+settings. What compiles is `compile_code` of an engine's own module, named by `server`; what it is
+given beside the module, and what it says beside the code, is that module's own affair.
 
 It is the interpreter that runs here, on the same `sys.path`, isolated from everything else: it has
 none of this process's environment, and writes no files.
@@ -53,8 +54,8 @@ class CompilationFailed(ModuleFormatError):
     """It could not be compiled within its bounds."""
 
 
-def compile_isolated(server: str, wasm: bytes, bounds: Bounds) -> bytes:
-    """What `compile_code` of the module `server` makes of it in another process.
+def compile_isolated(server: str, question: bytes, bounds: Bounds) -> bytes:
+    """What `compile_code` of the module `server` answers in another process.
 
     Blocks. Raises `ModuleFormatError`, and `CompilationFailed` where it takes too much.
     """
@@ -66,7 +67,7 @@ def compile_isolated(server: str, wasm: bytes, bounds: Bounds) -> bytes:
     try:
         done = subprocess.run(
             command + paths,
-            input=wasm,
+            input=question,
             capture_output=True,
             timeout=bounds.time,
             env=environment | _FRUGAL,

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from wasm_middleware.engines.module_info import Reader
 
 HEADER = 8
+#: The custom section with the names of functions, and the part of it that has them.
+NAMES, FUNCTION_NAMES = b"\x04name", 1
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL = range(7)
 EXPORT, START, ELEMENT, CODE, DATA, DATA_COUNT, TAG = range(7, 14)
 #: The order of sections by their numbers is not quite that of the file.

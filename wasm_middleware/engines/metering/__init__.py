@@ -15,8 +15,9 @@ validated by the compiler like any other module.
 Besides, imports get new names, one each; one whose type has references gets a function in front of
 it that drops them and answers with null, for engines that can't pass any. The memory becomes an
 import, so that the host makes it, as large as it may become; the clock is looked at whenever the
-memory has grown, so that the host knows. Tables get a maximum; custom sections are left out. The
-check is the last imported function: the numbers of all defined ones go up by one.
+memory has grown, so that the host knows. Tables get a maximum. Of custom sections the names of
+functions remain. The check is the last imported function: the numbers of all defined ones go up by
+one.
 
 It bounds what a module runs, not what it takes to compile.
 """
@@ -49,18 +50,23 @@ CHECK_TYPE = FunctionType(b"\x7f", b"\x7f")
 
 
 @dataclass(frozen=True, slots=True)
-class Metered:
-    """A module that counts, and what it has to be given."""
+class Needs:
+    """What an instance of a module that counts has to be given, or may have too much of."""
 
-    wasm: bytes
     #: The types of the functions that it imports, without the check; none has references.
     imports: tuple[FunctionType, ...]
     #: The memory that it imports, if it does.
     memory: MemoryType | None
     #: How many elements each of its tables begins with.
     tables: tuple[int, ...]
-    #: Whether a table can become larger than that.
-    grows_tables: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """A module that counts."""
+
+    wasm: bytes
+    needs: Needs
 
 
 def meter(wasm: bytes, stack: int, table_elements: int) -> Metered:
@@ -79,7 +85,8 @@ class _Module:
 
     def __init__(self, wasm: bytes, stack: int, table_elements: int) -> None:
         self._wasm, self._stack, self._table_elements = wasm, stack, table_elements
-        self._sections = _in_order(sec.read_sections(wasm))
+        sections = sec.read_sections(wasm)
+        self._sections, self._names = _in_order(sections), _function_names(sections)
         self._tables: list[int] = []
         self._imported: list[int] = []
         self._other_imports: list[bytes] = []
@@ -135,12 +142,10 @@ class _Module:
         kept = (sec.DATA_COUNT, sec.DATA)
         bodies |= {number: self._sections[number] for number in kept if number in self._sections}
         written = [(number, bodies[number]) for number in sec.ORDER if bodies.get(number)]
+        written.append((sec.CUSTOM, self._named()))
         return Metered(
             wasm=sec.join_sections(self._wasm, written),
-            imports=tuple(self._given),
-            memory=self._memory,
-            tables=tuple(self._tables),
-            grows_tables=space.grows_tables,
+            needs=Needs(tuple(self._given), self._memory, tuple(self._tables)),
         )
 
     # Taking sections apart
@@ -204,6 +209,18 @@ class _Module:
             imports.append(_import(MEMORY, ExternKind.MEMORY, limits))
 
         return _vector(imports)
+
+    def _named(self) -> bytes:
+        """The names of functions, for the engine to tell where a guest has trapped."""
+        space = self._space
+        # In their order, each once, or the engine may read none.
+        known = {
+            number: name
+            for number, name in sorted(self._names)
+            if number < len(space.functions) and number not in space.stand_ins
+        }
+        names = [space.moved(number) + sized(name) for number, name in known.items()]
+        return sec.NAMES + bytes([sec.FUNCTION_NAMES]) + sized(_vector(names))
 
     # Items
 
@@ -304,6 +321,31 @@ def _in_order(sections: list[tuple[int, bytes]]) -> dict[int, bytes]:
         found[number], last = body, place
 
     return found
+
+
+def _function_names(sections: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """The names of functions by their numbers; none where they can't be read.
+
+    They are for people: what is wrong with them is no reason to refuse a module.
+    """
+    for number, body in sections:
+        if number == sec.CUSTOM and body.startswith(sec.NAMES):
+            try:
+                return _names_in(Reader(body, len(sec.NAMES), len(body)))
+            except (IndexError, ModuleFormatError, UnicodeDecodeError):
+                return []
+
+    return []
+
+
+def _names_in(reader: Reader) -> list[tuple[int, bytes]]:
+    while reader.position < reader.end:
+        kind, part = reader.byte(), reader.part()
+
+        if kind == sec.FUNCTION_NAMES:
+            return [(part.number(), part.name().encode()) for _ in range(part.count())]
+
+    return []
 
 
 def _type(reader: Reader) -> FunctionType:

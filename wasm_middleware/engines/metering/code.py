@@ -74,7 +74,6 @@ class Space:
     stand_ins: dict[int, int] = field(default_factory=dict)
     #: Types that had to be added: of blocks, and of what stand-ins call.
     added: dict[FunctionType, int] = field(default_factory=dict)
-    grows_tables: bool = False
 
     def moved(self, function: int) -> bytes:
         """The number of a function in the new module."""
@@ -196,9 +195,7 @@ class _Metering:
         reader = self._reader
 
         while True:
-            run = op.PLAIN_RUN.match(reader.data, reader.position, reader.end)
-
-            if run is not None:
+            while run := op.PLAIN_RUN.match(reader.data, reader.position, reader.end):
                 self._plain(run.group())
                 reader.position = run.end()
 
@@ -349,7 +346,7 @@ class _Metering:
             self._add(b"\x22" + self._local + space.charge(amount, self._local))
 
         if code == op.TABLE_GROW:
-            self._pays = space.grows_tables = True
+            self._pays = True
             text += space.look()
 
         self._add(text)
@@ -418,9 +415,7 @@ def constant(reader: Reader, space: Space) -> bytes:
     out = []
 
     while True:
-        run = op.PLAIN_RUN.match(reader.data, reader.position, reader.end)
-
-        if run is not None:
+        while run := op.PLAIN_RUN.match(reader.data, reader.position, reader.end):
             out.append(run.group())
             reader.position = run.end()
 

@@ -39,9 +39,9 @@ _PLAIN = (
     rb"\xfc[\x00-\x07]",
 )
 _ONE = rb"|".join(_PLAIN)
-#: One such instruction, and as many as there are.
+#: One such instruction, and as many as there are, or as are taken apart at once.
 PLAIN: Final = re.compile(_ONE, re.DOTALL)
-PLAIN_RUN: Final = re.compile(rb"(?:" + _ONE + rb")+", re.DOTALL)
+PLAIN_RUN: Final = re.compile(rb"(?:" + _ONE + rb"){1,4096}", re.DOTALL)
 
 VECTOR: Final = 0x7B
 VALUE_TYPES: Final = frozenset((0x6F, 0x70, 0x7C, 0x7D, 0x7E, 0x7F))

@@ -23,15 +23,20 @@ from importlib.metadata import version
 import wasmer
 
 from wasm_middleware import limits
-from wasm_middleware.engines.isolation import Bounds, compile_isolated
-from wasm_middleware.engines.metering import Metered, meter
+from wasm_middleware.engines.isolation import Bounds
+from wasm_middleware.engines.metering import Needs
 from wasm_middleware.engines.module_info import (
     ExternKind,
     read_module_info,
 )
 from wasm_middleware.engines.protocol import InstanceLimits, Resolve
 from wasm_middleware.engines.start_section import export_start
-from wasm_middleware.engines.wasmer.compiling import SERVER, compile_code, new_store, validate
+from wasm_middleware.engines.wasmer.compiling import (
+    Compiled,
+    compile_metered,
+    compile_metered_isolated,
+    new_store,
+)
 from wasm_middleware.engines.wasmer.instance import WasmerInstance
 from wasm_middleware.engines.wasmer.stack import guest_stack
 from wasm_middleware.engines.wasmer.threads import this_thread
@@ -54,15 +59,11 @@ class WasmerEngine:
         return f"wasmer {version('wasmer')}, metered, inline"
 
     def compile(self, wasm: bytes) -> WasmerModule:
-        module = WasmerModule(wasm, self._stack, compile_code)
-        module.prepare()
-        return module
+        return WasmerModule(wasm, self._stack, compile_metered)
 
     def compile_isolated(self, wasm: bytes, bounds: Bounds | None = None) -> WasmerModule:
-        compile_ = functools.partial(compile_isolated, SERVER, bounds=bounds or Bounds())
-        module = WasmerModule(wasm, self._stack, compile_)
-        module.prepare()
-        return module
+        compile_ = functools.partial(compile_metered_isolated, bounds=bounds or Bounds())
+        return WasmerModule(wasm, self._stack, compile_)
 
     def close(self) -> None:
         """There is no clock to stop."""
@@ -71,27 +72,24 @@ class WasmerEngine:
 class WasmerModule:
     """Compiled code as bytes, and the modules that were made of it."""
 
-    def __init__(self, wasm: bytes, stack: int, compile_: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self, wasm: bytes, stack: int, compile_: Callable[[bytes, int, int], Compiled]
+    ) -> None:
+        """Compile it as instances mostly want it; raises `ModuleFormatError`."""
         self.info = read_module_info(wasm)
         self._wasm = export_start(wasm, self.info)
         self._stack, self._compile = stack, compile_
         #: What was compiled, by how many elements its tables may have.
-        self._compiled: dict[int, tuple[Metered, bytes]] = {}
+        self._compiled: dict[int, Compiled] = {}
         #: The last thread to instantiate one, which was made in a store of its own.
         self._thread: object = None
         self._made: dict[int, tuple[wasmer.Store, wasmer.Module]] = {}
-
-    def prepare(self) -> None:
-        """Compile it as instances mostly want it; raises `ModuleFormatError`."""
-        # As it came: what is wrong with it is told in its own terms, and only code that the
-        # compiler takes is changed.
-        validate(self._wasm)
         self._code(limits.MAX_TABLE_ELEMENTS)
 
-    def _code(self, table_elements: int) -> tuple[Metered, bytes]:
+    def _code(self, table_elements: int) -> Compiled:
         if table_elements not in self._compiled:
-            metered = meter(self._wasm, self._stack, table_elements)
-            self._compiled[table_elements] = metered, self._compile(metered.wasm)
+            compiled = self._compile(self._wasm, self._stack, table_elements)
+            self._compiled[table_elements] = compiled
 
         return self._compiled[table_elements]
 
@@ -114,19 +112,19 @@ class WasmerModule:
         functions = [
             resolve(entry.module, entry.name, entry.signature) for entry in self.info.imports
         ]
-        metered, code = self._code(limits.table_elements)
-        _check_tables(metered, limits)
-        store, module = self._module(limits.table_elements, code)
+        compiled = self._code(limits.table_elements)
+        _check_tables(compiled.needs, limits)
+        store, module = self._module(limits.table_elements, compiled.code)
         instance = WasmerInstance(self.info, limits, self._stack)
-        instance.link(store, module, metered, functions)
+        instance.link(store, module, compiled.needs, functions)
         return instance
 
 
-def _check_tables(metered: Metered, allowed: InstanceLimits) -> None:
-    if len(metered.tables) > limits.MAX_TABLES:
-        raise GuestTrap(f"it has {len(metered.tables)} tables, and may have {limits.MAX_TABLES}")
+def _check_tables(needs: Needs, allowed: InstanceLimits) -> None:
+    if len(needs.tables) > limits.MAX_TABLES:
+        raise GuestTrap(f"it has {len(needs.tables)} tables, and may have {limits.MAX_TABLES}")
 
-    for elements in metered.tables:
+    for elements in needs.tables:
         if elements > allowed.table_elements:
             raise GuestTrap(
                 f"it begins with a table of {elements:,} elements, and may have "

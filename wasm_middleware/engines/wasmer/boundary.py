@@ -124,15 +124,19 @@ def reason_of(error: BaseException) -> str:
     return reason[: limits.MAX_NAME_IN_MESSAGE]
 
 
-def frames_of(error: BaseException) -> str:
-    """The innermost functions of a backtrace, for the plugin's author."""
+def frames_of(error: BaseException, imported: int) -> str:
+    """The innermost functions of a backtrace, for the plugin's author.
+
+    They are numbered as before the change, which has put one behind those that are imported.
+    """
     names = []
 
     for line in str(error).splitlines()[1:6]:
         found = _FRAME.search(line)
 
         if found is not None:
-            name, number = found.groups()
+            name, number = found[1], int(found[2])
+            number -= number > imported
             names.append(f"function {number}" if name == "<unnamed>" else name)
 
     text = f" (in {', called by '.join(names)})" if names else ""

@@ -1,37 +1,100 @@
 """From a module's bytes to machine code as bytes.
 
-The compiler is of 2021. It panics where it meets what it can't do, and what it has locked then
+The compiler is of 2022. It panics where it meets what it can't do, and what it has locked then
 stays locked: so each module is compiled in a store of its own. It keeps the interpreter's lock.
+
+Whatever takes as long as the module is large is done here, and so by the other process where a
+module is compiled in one (`engines.isolation`): it is validated as it came, so that what is wrong
+with it is told in its own terms, rewritten, and compiled.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from typing import TypedDict
+
 import wasmer
 import wasmer_compiler_cranelift
 
-from wasm_middleware.engines.module_info import ModuleFormatError
+from wasm_middleware.engines.isolation import Bounds, compile_isolated
+from wasm_middleware.engines.metering import Needs, meter
+from wasm_middleware.engines.metering.code import FunctionType
+from wasm_middleware.engines.module_info import MemoryType, ModuleFormatError
 from wasm_middleware.engines.wasmer.boundary import is_panic, reason_of
 
-#: Where `engines.isolation` finds `compile_code`.
-SERVER = __name__
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What `Module.deserialize` reads, and what an instance has to be given."""
+
+    code: bytes
+    needs: Needs
+
+
+class _Said(TypedDict):
+    """`Needs`, as JSON."""
+
+    imports: list[list[str]]
+    memory: tuple[int, int | None] | None
+    tables: list[int]
 
 
 def new_store() -> wasmer.Store:
     return wasmer.Store(wasmer.engine.Universal(wasmer_compiler_cranelift.Compiler))
 
 
-def validate(wasm: bytes) -> None:
-    """Raise `ModuleFormatError` unless it is a module that wasmer takes."""
-    store = new_store()
+def compile_metered(wasm: bytes, stack: int, table_elements: int) -> Compiled:
+    """Rewrite (see `metering.meter`) and compile. Raises `ModuleFormatError`."""
+    _validate(wasm)
+    metered = meter(wasm, stack, table_elements)
+    return Compiled(_compile(metered.wasm), metered.needs)
 
-    if not wasmer.Module.validate(store, wasm):
+
+def compile_metered_isolated(
+    wasm: bytes, stack: int, table_elements: int, bounds: Bounds
+) -> Compiled:
+    """The same, in a process of its own; `CompilationFailed` where it takes too much."""
+    answer = compile_isolated(__name__, b"%d %d\n" % (stack, table_elements) + wasm, bounds)
+    head, _, code = answer.partition(b"\n")
+    return Compiled(code, _needs(json.loads(head)))
+
+
+def compile_code(question: bytes) -> bytes:
+    """What that process does."""
+    head, _, wasm = question.partition(b"\n")
+    stack, table_elements = map(int, head.split())
+    compiled = compile_metered(wasm, stack, table_elements)
+    return _head(compiled.needs) + b"\n" + compiled.code
+
+
+def _head(needs: Needs) -> bytes:
+    memory = needs.memory
+    said = _Said(
+        imports=[[type_.parameters.hex(), type_.results.hex()] for type_ in needs.imports],
+        memory=None if memory is None else (memory.minimum, memory.maximum),
+        tables=list(needs.tables),
+    )
+    return json.dumps(said).encode()
+
+
+def _needs(said: _Said) -> Needs:
+    return Needs(
+        imports=tuple(FunctionType(*map(bytes.fromhex, type_)) for type_ in said["imports"]),
+        memory=None if said["memory"] is None else MemoryType(*said["memory"]),
+        tables=tuple(said["tables"]),
+    )
+
+
+def _validate(wasm: bytes) -> None:
+    """Raise `ModuleFormatError` unless it is a module that wasmer takes."""
+    if not wasmer.Module.validate(new_store(), wasm):
         # It does not say why; compiling does, and begins with the same.
-        compile_code(wasm)
+        _compile(wasm)
         raise ModuleFormatError("wasmer says that it is not valid, and not why")
 
 
-def compile_code(wasm: bytes) -> bytes:
-    """Compile; what `Module.deserialize` reads. Raises `ModuleFormatError`."""
+def _compile(wasm: bytes) -> bytes:
     try:
         return bytes(wasmer.Module(new_store(), wasm).serialize())
     except BaseException as error:
@@ -42,5 +105,5 @@ def compile_code(wasm: bytes) -> bytes:
 
 
 def _explained(reason: str) -> str:
-    """The compiler is of 2021; what it says of newer WebAssembly is that it is not enabled."""
+    """What the compiler says of newer WebAssembly is that it is not enabled."""
     return f"{reason}; engine: wasmtime has more" if "enabled" in reason else reason

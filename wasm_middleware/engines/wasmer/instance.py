@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import wasmer
 
-from wasm_middleware.engines.metering import CHECK, MEMORY, MODULE, STACK, Metered
+from wasm_middleware.engines.metering import CHECK, MEMORY, MODULE, STACK, Needs
 from wasm_middleware.engines.metering.code import OUT_OF_STACK
 from wasm_middleware.engines.module_info import PAGE, ExternKind, ModuleInfo
 from wasm_middleware.engines.no_memory import NoMemory
@@ -71,6 +71,8 @@ class WasmerInstance:
         self._guest_memory: wasmer.Memory | None = None
         self._own_memory: WasmerMemory | None = None
         self._instance: wasmer.Instance | None = None
+        #: How many functions the module imports.
+        self._imported = 0
         self._entries: list[Entry] = []
 
     @property
@@ -83,21 +85,22 @@ class WasmerInstance:
         self,
         store: wasmer.Store,
         module: wasmer.Module,
-        metered: Metered,
+        needs: Needs,
         functions: list[HostFunction],
     ) -> None:
         """Instantiate, which runs nothing of the guest's (see `start_section`)."""
+        self._imported = len(needs.imports)
         given: dict[str, object] = {
             str(index): wasmer.Function(
                 store, host_callback(type_, function, self._boundary), function_type(type_)
             )
-            for index, (type_, function) in enumerate(zip(metered.imports, functions, strict=True))
+            for index, (type_, function) in enumerate(zip(needs.imports, functions, strict=True))
         }
         i32 = wasmer.Type.I32
         given[CHECK] = wasmer.Function(store, self._check, wasmer.FunctionType([i32], [i32]))
 
-        if metered.memory is not None:
-            given[MEMORY] = self._make_memory(store, metered)
+        if needs.memory is not None:
+            given[MEMORY] = self._make_memory(store, needs)
 
         imports = wasmer.ImportObject()
         imports.register(MODULE, given)
@@ -112,8 +115,8 @@ class WasmerInstance:
         if self._own_memory is not None and ("memory", ExternKind.MEMORY) in exports:
             self.memory = self._own_memory
 
-    def _make_memory(self, store: wasmer.Store, metered: Metered) -> wasmer.Memory:
-        declared = metered.memory
+    def _make_memory(self, store: wasmer.Store, needs: Needs) -> wasmer.Memory:
+        declared = needs.memory
         assert declared is not None
         # Of one page more wasmer says that there are 0 bytes.
         most = min(self._limits.memory // PAGE, 65_535)
@@ -303,7 +306,7 @@ class WasmerInstance:
                 f"it ended itself with {used:,} bytes of memory in use, and may have {allowed:,}"
             )
 
-        return GuestTrap(f"it trapped: {reason}{frames_of(error)}")
+        return GuestTrap(f"it trapped: {reason}{frames_of(error, self._imported)}")
 
 
 def _caller(entry: Entry, signature: str) -> Callable[..., int]:
