@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import anyio
 import pytest
-import wasmtime
 
+from tests.wat import wat2wasm
 from wasm_middleware import StreamAborted, WasmPluginMiddleware
 from wasm_middleware.engines.null import NullEngine
 from wasm_middleware.engines.wasmtime import WasmtimeEngine
@@ -266,7 +266,7 @@ async def test_no_context_of_a_real_guest_is_lost(tmp_path, quiet):
 
     for name, wat in (("counting", COUNTING), ("trapping", TRAPPING)):
         path = tmp_path / f"{name}.wasm"
-        path.write_bytes(wasmtime.wat2wasm(wat))
+        path.write_bytes(wat2wasm(wat))
         plugins.append({"name": name, "path": str(path), "failure_policy": "fail_open"})
 
     kinds = [kind for kind in KINDS if not kind[0].startswith("/hold")]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-import wasmtime
 from services.upstreams import answering
+
+from tests.wat import wat2wasm
 
 from .harness import Server, Spy, http_scope
 
@@ -32,7 +33,7 @@ def plugin(workshop):
             text = text.replace(*replaced)
 
         file = workshop.folder / "plugin.wasm"
-        file.write_bytes(bytes(wasmtime.wat2wasm(text)))
+        file.write_bytes(wat2wasm(text))
         config = {"plugins": [{"name": "plugin", "path": str(file), **settings}]}
         config |= {"upstreams": upstreams} if upstreams else {}
         config |= {"routes": routes} if routes else {}

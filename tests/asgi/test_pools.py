@@ -8,8 +8,8 @@ import time
 
 import anyio
 import pytest
-import wasmtime
 
+from tests.wat import wat2wasm
 from wasm_middleware import limits
 
 from .guests import Guest
@@ -436,7 +436,7 @@ SPINS = """(module
 async def test_requests_pass_by_one_whose_guest_spins(workshop, caplog):
     """By another instance of the same plugin, that notices nothing of the timeout."""
     file = workshop.folder / "spins.wasm"
-    file.write_bytes(wasmtime.wat2wasm(SPINS))
+    file.write_bytes(wat2wasm(SPINS))
     plugin = {"name": "spins", "path": str(file), "timeout": "300ms", "instances": {"max": 2}}
     workshop.plugins.append(plugin)
     app = await workshop.load(workshop.wrap(respond(b"hi"), engine=None))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-import wasmtime
 
+from tests.wat import wat2wasm
 from wasm_middleware import ConfigError, deferred
 from wasm_middleware.engines.wasmtime import sliced
 from wasm_middleware.runtime import services
@@ -47,7 +47,7 @@ SHARED = """(call $get (i32.const 16) (i32.const 4) (i32.const 32) (i32.const 36
 
 def add(workshop, call: str, **settings: object) -> None:
     file = workshop.folder / "guest.wasm"
-    file.write_bytes(wasmtime.wat2wasm(GUEST % call))
+    file.write_bytes(wat2wasm(GUEST % call))
     workshop.plugins.append({"name": "guest", "path": str(file), **settings})
 
 
@@ -194,7 +194,7 @@ async def test_much_is_uncompressed_beside_the_loop(workshop):
         "(i32.const 36)", "(i32.const 8196)"
     )
     file = Path(workshop.folder) / "guest.wasm"
-    file.write_bytes(wasmtime.wat2wasm(guest % call))
+    file.write_bytes(wat2wasm(guest % call))
     workshop.plugins.append({"name": "guest", "path": str(file)})
     server = await ask(wrap(workshop))
     assert (server.status, server.body) == (200, bytes(range(256)) * 400)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import wasmtime
 
 from tests.conftest import WASMER
+from tests.wat import wat2wasm
 from wasm_middleware import StreamAborted
 
 from .harness import Server, Spy, chunks, http_scope, post_scope, read_body, respond
@@ -69,7 +69,7 @@ def plugin(workshop, engine):
 
     def plugin(code, app, **settings):
         file = workshop.folder / "plugin.wasm"
-        file.write_bytes(bytes(wasmtime.wat2wasm(WAT % code)))
+        file.write_bytes(wat2wasm(WAT % code))
         entry = {"name": "plugin", "path": str(file), **settings}
         return workshop.wrap(app, config={"engine": engine, "plugins": [entry]}, engine=None)
 

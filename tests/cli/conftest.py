@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import wasmtime
 from click.testing import CliRunner, Result
 
+from tests.wat import wat2wasm
 from wasm_middleware.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         shutil.copy(PLUGINS / f"{name}.wasm", tmp_path)
 
     for name, parts in MODULES.items():
-        (tmp_path / f"{name}.wasm").write_bytes(wasmtime.wat2wasm(WAT % parts))
+        (tmp_path / f"{name}.wasm").write_bytes(wat2wasm(WAT % parts))
 
     yield tmp_path
     sys.path[:] = path

@@ -6,10 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
-import wasmtime
-
 from tests.cli.conftest import WAT, Run
 from tests.conftest import WASMER
+from tests.wat import wat2wasm
 from wasm_middleware.engines.wasmtime import WasmtimeEngine
 
 
@@ -63,7 +62,7 @@ def test_a_component_is_called_one(folder: Path, run: Run) -> None:
 
 
 def test_a_module_that_is_no_plugin_says_what_it_lacks(folder: Path, run: Run) -> None:
-    (folder / "m.wasm").write_bytes(wasmtime.wat2wasm('(module (func (export "f")))'))
+    (folder / "m.wasm").write_bytes(wat2wasm('(module (func (export "f")))'))
     result = run("inspect", "m.wasm")
     assert result.exit_code == 1
     assert "m.wasm: it exports no marker of a known ABI version" in result.stderr
@@ -81,7 +80,7 @@ def test_text_and_damaged_files_are_no_modules(folder: Path, run: Run) -> None:
 
 
 def test_code_that_is_not_valid_is_found_by_compiling_it(folder: Path, run: Run) -> None:
-    content = wasmtime.wat2wasm(WAT % ("", '(func (export "f") (result i32) (i32.const 77))'))
+    content = wat2wasm(WAT % ("", '(func (export "f") (result i32) (i32.const 77))'))
     (folder / "bad.wasm").write_bytes(content.replace(b"\x41\xcd\x00", b"\x01\x01\x01"))
     result = run("inspect", "bad.wasm")
     assert result.exit_code == 1
@@ -90,7 +89,7 @@ def test_code_that_is_not_valid_is_found_by_compiling_it(folder: Path, run: Run)
 
 def test_a_memory_beyond_the_default_limit_is_noted(folder: Path, run: Run) -> None:
     text = (WAT % ("", "")).replace('"memory") 1', '"memory") 320')
-    (folder / "large.wasm").write_bytes(wasmtime.wat2wasm(text))
+    (folder / "large.wasm").write_bytes(wat2wasm(text))
     result = run("inspect", "large.wasm")
     assert result.exit_code == 0
     assert "note: it begins with 20.0 MiB of memory: its memory_limit has to be" in result.stdout
@@ -123,7 +122,7 @@ def test_json_has_all_of_it(folder: Path, run: Run) -> None:
 def test_it_is_compiled_by_the_engine_that_is_asked_for(folder: Path, run: Run) -> None:
     """A module with a tail call, which wasmer does not know."""
     wat = WAT % ("", "(func $again (return_call $again))")
-    (folder / "newer.wasm").write_bytes(wasmtime.wat2wasm(wat))
+    (folder / "newer.wasm").write_bytes(wat2wasm(wat))
     assert run("inspect", "newer.wasm").exit_code == 0
     result = run("inspect", "--engine", "wasmer", "newer.wasm")
 

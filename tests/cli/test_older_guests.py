@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-import wasmtime
 
 from tests.cli.conftest import Run
+from tests.wat import wat2wasm
 
 WAT = Path(__file__).parents[1] / "plugins" / "wat"
 #: ABI version, and what is said about bodies.
@@ -27,7 +27,7 @@ FACTS = {
 def name(request: pytest.FixtureRequest, folder: Path) -> str:
     """The name of one of them, which lies in the working folder."""
     text = (WAT / f"{request.param}.wat").read_text(encoding="utf-8")
-    (folder / f"{request.param}.wasm").write_bytes(wasmtime.wat2wasm(text))
+    (folder / f"{request.param}.wasm").write_bytes(wat2wasm(text))
     return str(request.param)
 
 
@@ -56,7 +56,7 @@ def test_each_passes_the_check(name: str, check: Run) -> None:
 
 def test_callbacks_of_no_specification_are_called_so_and_no_more(folder: Path, run: Run) -> None:
     text = (WAT / "assemblyscript.wat").read_text(encoding="utf-8")
-    (folder / "as.wasm").write_bytes(wasmtime.wat2wasm(text))
+    (folder / "as.wasm").write_bytes(wat2wasm(text))
     lines = [line.split() for line in run("inspect", "as.wasm").stdout.splitlines()]
     assert ["proxy_on_grpc_trailing_metadata", "iii>", "callback"] in lines
     assert ["proxy_on_request_metadata", "ii>i", "callback"] in lines

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import wasmtime
-
 from tests.e2e.serving import ROOT
+from tests.wat import wat2wasm
 
 #: Does one thing at a request with the header `x-go`, and nothing at others.
 _WAT: Final = """(module
@@ -57,7 +56,7 @@ _GO: Final = "  - {{name: go, path: {tests}/go-every.wasm}}\n"
 def write_config(folder: Path, *, go: bool = False) -> Path:
     """Write the modules and a file with all of them; returns its path."""
     for name, act in _ACTS.items():
-        (folder / f"{name}.wasm").write_bytes(wasmtime.wat2wasm(_WAT % act))
+        (folder / f"{name}.wasm").write_bytes(wat2wasm(_WAT % act))
 
     path = folder / "plugins.yaml"
     plugins, routes = _CONFIG.split("routes:\n")

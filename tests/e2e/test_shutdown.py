@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import wasmtime
 
 from tests.e2e.conftest import Start
 from tests.e2e.serving import HOST, uvicorn
+from tests.wat import wat2wasm
 from wasm_middleware.abi.pairs import encode
 
 APP = "tests.e2e.service:app"
@@ -87,7 +87,7 @@ def collector() -> Iterator[int]:
 def batcher(way: str) -> bytes:
     headers = "".join(f"\\{byte:02x}" for byte in _HEADERS)
     text = _WAT.replace("BEGIN", _WAYS[way]).replace("HEADERS", headers)
-    return bytes(wasmtime.wat2wasm(text))
+    return wat2wasm(text)
 
 
 @pytest.mark.parametrize("way", _WAYS)

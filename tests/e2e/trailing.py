@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import wasmtime
 from starlette.types import Receive, Scope, Send
 
+from tests.wat import wat2wasm
 from wasm_middleware import WasmPluginMiddleware
 
 _WAT = """(module
@@ -36,5 +36,5 @@ async def serve(scope: Scope, receive: Receive, send: Send) -> None:
 
 _folder = tempfile.TemporaryDirectory()
 _wasm = Path(_folder.name) / "trailing.wasm"
-_wasm.write_bytes(wasmtime.wat2wasm(_WAT))
+_wasm.write_bytes(wat2wasm(_WAT))
 app = WasmPluginMiddleware(serve, config={"plugins": [{"name": "trailing", "path": str(_wasm)}]})

@@ -6,9 +6,9 @@ import logging
 import sys
 
 import pytest
-import wasmtime
 from proxy_wasm.harness import run, started
 
+from tests.wat import wat2wasm
 from wasm_middleware.engines.protocol import Engine, Instance, InstanceLimits
 from wasm_middleware.engines.wasmtime import WasmtimeEngine, engine_config, selftest
 from wasm_middleware.engines.wasmtime.public import PublicBinding
@@ -26,7 +26,7 @@ def make(
     timeout: float | None = 5.0,
 ) -> Instance:
     waiting = list(functions)
-    module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    module = engine.compile(wat2wasm(wat))
     return started(module.instantiate(lambda *_: waiting.pop(0), limits), timeout)
 
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import wasmtime
 
+from tests.wat import wat2wasm
 from wasm_middleware import limits
 from wasm_middleware.engines import isolation
 from wasm_middleware.engines.isolation import Bounds, CompilationFailed
@@ -48,11 +48,11 @@ def nested(loops: int, count: int) -> bytes:
         for n in range(4 * count)
     )
     body = "(loop " * loops + changes + "(br_if 0 (local.get 0)))" * loops
-    return bytes(wasmtime.wat2wasm(f"(module (func (local {'i32 ' * count}) {body}))"))
+    return wat2wasm(f"(module (func (local {'i32 ' * count}) {body}))")
 
 
 def test_what_is_compiled_elsewhere_runs_here(engine: WasmtimeEngine) -> None:
-    module = engine.compile_isolated(bytes(wasmtime.wat2wasm(ADDS)))
+    module = engine.compile_isolated(wat2wasm(ADDS))
     instance = module.instantiate(lambda *_: HostFunction(lambda number: number + 1, 0), LIMITS)
     instance.set_timeout(5.0)
     begin, function = instance.start_function(), instance.function("f")
@@ -106,7 +106,7 @@ def test_the_processors_time_is_limited_by_the_kernel(
 
 def test_a_module_that_takes_much_memory_is_given_up(engine: WasmtimeEngine) -> None:
     blocks = "(block (br_if 0 (local.get 0)))" * 200_000
-    hostile = bytes(wasmtime.wat2wasm(f"(module (func (local i32) {blocks}))"))
+    hostile = wat2wasm(f"(module (func (local i32) {blocks}))")
 
     with pytest.raises(CompilationFailed, match="compiling it takes more than 256 MB of memory"):
         engine.compile_isolated(hostile, Bounds(memory=256 * limits.MIB))

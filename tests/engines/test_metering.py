@@ -13,6 +13,7 @@ import pytest
 import wasmtime
 from hypothesis import given, settings, strategies as st
 
+from tests.wat import wat2wasm
 from wasm_middleware.engines import sections as sec
 from wasm_middleware.engines.metering import (
     CHECK,
@@ -34,7 +35,7 @@ FUEL = 10_000_000
 
 
 def binary(wat: str) -> bytes:
-    return bytes(wasmtime.wat2wasm(wat))
+    return wat2wasm(wat)
 
 
 def metered(wat: str, stack: int = BUDGET, table_elements: int = 1000) -> Metered:
@@ -548,6 +549,11 @@ def test_what_is_not_known_is_refused(body: bytes, reason: str) -> None:
 def test_sections_that_can_not_be_are_refused(parts: list[tuple[int, bytes]], reason: str) -> None:
     with pytest.raises(ModuleFormatError, match=reason):
         meter(sec.join_sections(b"\0asm\1\0\0\0", parts), BUDGET, 10)
+
+
+def test_the_name_of_what_counts_the_stack_is_not_for_modules() -> None:
+    with pytest.raises(ModuleFormatError, match="'wasm-middleware stack', a name that is not for"):
+        metered(f'(module (func (export "{STACK}")))')
 
 
 @settings(max_examples=500)

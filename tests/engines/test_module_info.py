@@ -10,6 +10,7 @@ import pytest
 import wasmtime
 from hypothesis import given, settings, strategies as st
 
+from tests.wat import wat2wasm
 from wasm_middleware import limits
 from wasm_middleware.engines.module_info import (
     Export,
@@ -29,7 +30,7 @@ _LETTERS = {"i32": "i", "i64": "I", "f32": "f", "f64": "F"}
 
 
 def compiled(wat: str) -> bytes:
-    return bytes(wasmtime.wat2wasm(wat))
+    return wat2wasm(wat)
 
 
 def signature(type_: object, read: str) -> str:

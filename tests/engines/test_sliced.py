@@ -14,8 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
-import wasmtime
 
+from tests.wat import wat2wasm
 from wasm_middleware.engines.protocol import InstanceLimits
 from wasm_middleware.engines.wasmtime import WasmtimeEngine, sliced
 from wasm_middleware.engines.wasmtime.instance import WasmtimeInstance
@@ -97,7 +97,7 @@ class Guest:
         wat: str = GUEST,
     ) -> None:
         function = HostFunction(answer, 0xFFFF_FFFF, may_wait=waits)
-        module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+        module = engine.compile(wat2wasm(wat))
         self.instance: WasmtimeInstance = module.instantiate(
             lambda *_: function, InstanceLimits(1 << 20, 100)
         )

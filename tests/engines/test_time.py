@@ -17,6 +17,7 @@ import pytest
 import wasmtime
 from proxy_wasm.harness import run, started
 
+from tests.wat import wat2wasm
 from wasm_middleware.engines.protocol import Engine, Instance, InstanceLimits
 from wasm_middleware.engines.wasmtime import WasmtimeEngine, engine_config, epoch
 from wasm_middleware.engines.wasmtime.public import PublicBinding
@@ -35,7 +36,7 @@ def make(
     timeout: float | None = 5.0,
 ) -> Instance:
     waiting = list(functions)
-    module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    module = engine.compile(wat2wasm(wat))
     return started(module.instantiate(lambda *_: waiting.pop(0), limits), timeout)
 
 

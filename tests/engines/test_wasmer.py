@@ -13,10 +13,10 @@ import time
 import weakref
 
 import pytest
-import wasmtime
 from proxy_wasm.harness import run, started
 
 from tests.conftest import WASMER
+from tests.wat import wat2wasm
 from wasm_middleware.engines.isolation import Bounds, CompilationFailed
 from wasm_middleware.engines.metering import STACK, instructions
 from wasm_middleware.engines.module_info import ModuleFormatError
@@ -59,7 +59,7 @@ def make(
     timeout: float | None = 5.0,
 ) -> Instance:
     waiting = list(functions)
-    module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    module = engine.compile(wat2wasm(wat))
     return started(module.instantiate(lambda *_: waiting.pop(0), limits), timeout)
 
 
@@ -84,12 +84,12 @@ def enter(instance: Instance, name: str = "f", *arguments: int) -> int:
 )
 def test_newer_webassembly_is_a_clear_error(engine: Engine, wat: str, reason: str) -> None:
     with pytest.raises(ModuleFormatError, match=reason):
-        engine.compile(bytes(wasmtime.wat2wasm(wat)))
+        engine.compile(wat2wasm(wat))
 
 
 def test_tail_calls_name_the_engine_that_has_them(engine: Engine) -> None:
     with pytest.raises(ModuleFormatError, match="engine: wasmtime has more"):
-        engine.compile(bytes(wasmtime.wat2wasm("(module (func $f (return_call $f)))")))
+        engine.compile(wat2wasm("(module (func $f (return_call $f)))"))
 
 
 def test_a_module_that_begins_beyond_its_limit_is_refused_with_both_numbers(
@@ -102,7 +102,7 @@ def test_a_module_that_begins_beyond_its_limit_is_refused_with_both_numbers(
 def test_one_module_has_instances_of_different_limits(engine: Engine) -> None:
     wat = """(module (memory (export "memory") 1 9)
       (func (export "f") (param i32) (result i32) (memory.grow (local.get 0))))"""
-    module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    module = engine.compile(wat2wasm(wat))
     most = {}
 
     for pages in (2, 5, 100):
@@ -155,7 +155,7 @@ def in_thread(function: object) -> None:
 def test_a_module_may_be_compiled_on_any_thread_and_be_used_on_others(engine: Engine) -> None:
     modules = []
     wat = '(module (func (export "f") (result i32) (i32.const 7)))'
-    in_thread(lambda: modules.append(engine.compile(bytes(wasmtime.wat2wasm(wat)))))
+    in_thread(lambda: modules.append(engine.compile(wat2wasm(wat))))
     results: list[int] = []
 
     def use() -> None:
@@ -197,7 +197,7 @@ def test_an_instance_is_lost_to_other_threads_and_harms_nobody(engine: Engine) -
 def test_a_thread_that_comes_after_one_that_has_ended_is_another(engine: Engine) -> None:
     """Though the system may give it the same number."""
     wat = '(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.const 7)))'
-    module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    module = engine.compile(wat2wasm(wat))
     made: list[Instance] = []
     seen: list[object] = []
 
@@ -222,7 +222,7 @@ def test_a_closed_instance_is_freed_with_its_host_functions(engine: Engine) -> N
 
     wat = """(module (import "a" "f" (func $f)) (memory (export "memory") 1)
       (func (export "f") (call $f)))"""
-    module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    module = engine.compile(wat2wasm(wat))
     alive = weakref.WeakSet[Host]()
 
     for _ in range(5):
@@ -535,7 +535,7 @@ def test_a_plain_instruction_ends_where_we_think(code: int, rest: bytes) -> None
 def test_vectors_are_refused(engine: Engine, fields: str) -> None:
     """wasmer's compiler gives wrong results for some: `select` takes 32 bits of 128."""
     with pytest.raises(ModuleFormatError, match=r"it uses vectors.*engine: wasmtime has more"):
-        engine.compile(bytes(wasmtime.wat2wasm(f"(module {fields})")))
+        engine.compile(wat2wasm(f"(module {fields})"))
 
 
 @pytest.mark.parametrize("code", _NAMING)
@@ -583,7 +583,7 @@ def test_a_trap_names_the_functions_of_the_module_as_it_came(
 def test_names_that_are_wrong_are_no_reason_to_refuse_a_module(
     engine: Engine, names: bytes
 ) -> None:
-    wasm = bytes(wasmtime.wat2wasm('(module (func (export "f") unreachable))'))
+    wasm = wat2wasm('(module (func (export "f") unreachable))')
     section = b"\4name" + names
     module = engine.compile(wasm + bytes([0, len(section)]) + section)
     instance = started(module.instantiate(lambda *_: HostFunction(int, 0), LIMITS), 5.0)
@@ -601,7 +601,7 @@ def test_what_is_compiled_elsewhere_runs_here(engine: Engine) -> None:
       (func $begin (global.set $started (i32.const 100)))
       (func (export "f") (param i32) (result i32)
         (i32.add (global.get $started) (call $f (local.get 0)))))"""
-    module = engine.compile_isolated(bytes(wasmtime.wat2wasm(wat)))
+    module = engine.compile_isolated(wat2wasm(wat))
     instance = started(
         module.instantiate(lambda *_: HostFunction(lambda number: number + 1, 0), LIMITS), 5.0
     )
@@ -613,7 +613,7 @@ def test_what_is_compiled_elsewhere_has_the_same_memory_and_tables(engine: Engin
     wat = """(module (import "a" "f" (func (param f64 externref) (result i64)))
       (memory (export "memory") 2 3) (table 7 funcref)
       (func (export "f") (result i32) (memory.grow (i32.const 1))))"""
-    wasm = bytes(wasmtime.wat2wasm(wat))
+    wasm = wat2wasm(wat)
     here, elsewhere = engine.compile(wasm), engine.compile_isolated(wasm)
     assert isinstance(here, WasmerModule)
     assert isinstance(elsewhere, WasmerModule)
@@ -628,7 +628,7 @@ def test_a_module_that_is_slow_to_read_is_read_elsewhere(
     """Neither validated nor rewritten in the process that serves."""
     monkeypatch.setattr(compiling, "compile_metered", None)
     monkeypatch.setattr(compiling, "meter", None)
-    engine.compile_isolated(bytes(wasmtime.wat2wasm("(module)")))
+    engine.compile_isolated(wat2wasm("(module)"))
 
 
 def test_a_module_that_takes_long_is_given_up() -> None:
@@ -637,7 +637,7 @@ def test_a_module_that_takes_long_is_given_up() -> None:
         for n in range(3600)
     )
     body = "(loop " * 900 + changes + "(br_if 0 (local.get 0)))" * 900
-    hostile = bytes(wasmtime.wat2wasm(f"(module (func (local {'i32 ' * 900}) {body}))"))
+    hostile = wat2wasm(f"(module (func (local {'i32 ' * 900}) {body}))")
 
     with pytest.raises(CompilationFailed, match="compiling it takes longer than 3 s"):
         WasmerEngine().compile_isolated(hostile, Bounds(time=3))

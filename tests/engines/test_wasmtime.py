@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import wasmtime
 from proxy_wasm.harness import run, started
 
+from tests.wat import wat2wasm
 from wasm_middleware.engines.module_info import ModuleFormatError
 from wasm_middleware.engines.protocol import Engine, Instance, InstanceLimits
 from wasm_middleware.engines.start_section import START
@@ -23,7 +23,7 @@ def make(
     timeout: float | None = 5.0,
 ) -> Instance:
     waiting = list(functions)
-    module = engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    module = engine.compile(wat2wasm(wat))
     return started(module.instantiate(lambda *_: waiting.pop(0), limits), timeout)
 
 
@@ -49,7 +49,7 @@ def test_imports_of_one_name_and_two_types_are_two_imports(wasm_engine: Engine) 
       (func (export "f") (result i32)
         (call $wide (i32.const 1) (i32.const 2) (i32.const 3) (i32.const 4))
         (i32.add (call $narrow) (call $long (i64.const -9)))))"""
-    module = wasm_engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    module = wasm_engine.compile(wat2wasm(wat))
     instance = started(module.instantiate(resolve, LIMITS), 5.0)
 
     assert enter(instance) == 14
@@ -69,7 +69,7 @@ def test_one_function_imported_again_and_again_is_made_once(wasmtime_engine: Eng
       (import "a" "r" (func (result funcref)))"""
     wat = f"""(module {imports} (import "a" "g" (func (result i32))) {references}
       (func (export "f") (result i32) (i32.add (call 0) (call 99))))"""
-    module = wasmtime_engine.compile(bytes(wasmtime.wat2wasm(wat)))
+    module = wasmtime_engine.compile(wat2wasm(wat))
 
     assert enter(started(module.instantiate(resolve, LIMITS), 5.0)) == 14
     assert asked == ["f", "g", "r", "r"]
@@ -137,7 +137,7 @@ def test_what_finding_a_function_raises_is_raised(wasm_engine: Engine) -> None:
     def resolve(*_arguments: str) -> HostFunction:
         raise LookupError("x")
 
-    module = wasm_engine.compile(bytes(wasmtime.wat2wasm('(module (import "a" "b" (func)))')))
+    module = wasm_engine.compile(wat2wasm('(module (import "a" "b" (func)))'))
 
     with pytest.raises(LookupError):
         module.instantiate(resolve, LIMITS)
@@ -173,7 +173,7 @@ def test_what_is_no_module_is_not_compiled(wasm_engine: Engine, wasm: bytes) -> 
 def test_a_start_function_takes_and_gives_nothing(wasm_engine: Engine, type_: str) -> None:
     """It is called, and the engine would believe the caller. Text would not be taken."""
     result = "(i32.const 1)" if "result" in type_ else ""
-    wasm = bytes(wasmtime.wat2wasm(f"(module (func $a) (func {type_} {result}) (start $a))"))
+    wasm = wat2wasm(f"(module (func $a) (func {type_} {result}) (start $a))")
 
     with pytest.raises(ModuleFormatError, match="parameters or results"):
         wasm_engine.compile(wasm.replace(b"\x08\1\0", b"\x08\1\1"))
@@ -183,7 +183,7 @@ def test_a_start_function_takes_and_gives_nothing(wasm_engine: Engine, type_: st
 def test_a_module_can_not_pass_for_one_with_a_start_function(
     wasm_engine: Engine, what: str
 ) -> None:
-    wasm = bytes(wasmtime.wat2wasm(f"(module {what.format(chr(34) + START + chr(34))})"))
+    wasm = wat2wasm(f"(module {what.format(chr(34) + START + chr(34))})")
 
     with pytest.raises(ModuleFormatError, match="a name that is not for modules"):
         wasm_engine.compile(wasm)

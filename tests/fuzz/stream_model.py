@@ -370,7 +370,7 @@ class Model:
 
     def _check_size(self, stage: Stage, row: Row, body: bytes) -> None:
         if len(body) > self.plugins[stage.plugin].traits.body_limit:
-            self._interrupt(Reply(500 if row.direction else 413))
+            self._too_large(row.direction)
 
     # What guests do
 
@@ -451,7 +451,7 @@ class Model:
         new = old[: effect.start] + effect.data + old[effect.start + effect.size :]
 
         if len(new) > max(limit, len(old)):
-            self._interrupt(Reply(500 if effect.number else 413))
+            self._too_large(effect.number)
         else:
             stage.body = new
 
@@ -463,6 +463,11 @@ class Model:
 
         if self.committed or self.reply is None:
             self._interrupt(reply)
+
+    def _too_large(self, direction: int) -> None:
+        """The first thing that ends a stream settles how; a guest may go on for a while."""
+        if not self.interrupted:
+            self._interrupt(Reply(500 if direction else 413))
 
     def _interrupt(self, reply: Reply) -> None:
         """Send something instead of what was to be sent, or cut it."""

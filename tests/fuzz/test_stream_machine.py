@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.fuzz.stream_model import (
@@ -97,7 +97,7 @@ class Puppet(NullGuest):
         self.play("delete", effects=False)
 
     def proxy_on_tick(self, root: int) -> None:
-        context = self.machine.stream.contexts[self.number]
+        context = self.machine.contexts[self.number]
 
         if context.created and not self.machine.stream.finished:
             self.machine.expect(self.host.proxy_set_effective_context(context.id) == Status.OK)
@@ -288,11 +288,17 @@ class StreamMachine(RuleBasedStateMachine):
             assert self.out[row.direction] == row.out
             assert flow.output_ended == row.out_ended
             assert (flow.trailers is not None) == row.trailers
+
+            # Whatever waited then, nobody waits for it any more.
+            if stream.finished:
+                assert flow.paused_by is None
+                continue
+
             all_passed = row.trailers_passed == len(row.stages)
             assert flow.trailers_passed == (row.trailers and all_passed)
             assert not row.begun or flow.passed == row.complete
             holder = flow.paused_by
-            assert (None if holder is None else stream.contexts.index(holder)) == row.waits_for
+            assert (None if holder is None else self.contexts.index(holder)) == row.waits_for
 
     @initialize(
         all_traits=st.lists(TRAITS, min_size=1, max_size=MOST_PLUGINS),
@@ -312,6 +318,8 @@ class StreamMachine(RuleBasedStateMachine):
             self.vms.append(vm)
             self.stream.add(vm, b"")
 
+        # A stream that is finished has forgotten them.
+        self.contexts = list(self.stream.contexts)
         # Half of the streams are about the response.
         self.ended[TO_APP] = ended
         self.step(
@@ -499,6 +507,8 @@ StreamMachine.TestCase.settings = settings(
     derandomize=True,
     database=None,
     deadline=None,
+    # Explaining a failure takes longer than a test may.
+    phases=(Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
 )
 TestStreams = StreamMachine.TestCase

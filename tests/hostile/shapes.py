@@ -6,8 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 
-import wasmtime
-
+from tests.wat import wat2wasm
 from wasm_middleware.engines.start_section import START
 
 from .case import Case, Ends
@@ -156,7 +155,7 @@ def _starts() -> Iterator[Case]:
 
 def _started(function: str) -> bytes:
     """A start section that names the function, whatever its type: text would not be taken."""
-    whole = bytes(wasmtime.wat2wasm(plugin(fields=f"(func $begin) (start $begin) {function}")))
+    whole = wat2wasm(plugin(fields=f"(func $begin) (start $begin) {function}"))
     (start,) = re.findall(rb"\x08\x01.(?=[\x09\x0a])", whole, re.DOTALL)
     return whole.replace(start, bytes([*start[:2], start[2] + 1]))
 
@@ -411,7 +410,7 @@ def _many_locals(count: int) -> str:
 
 def _damaged() -> Iterator[Case]:
     """Seeded: the same files each time."""
-    whole = bytes(wasmtime.wat2wasm(_victim()))
+    whole = wat2wasm(_victim())
     chance = random.Random(4)
 
     for size in sorted(chance.sample(range(9, len(whole)), _CUTS)):

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import anyio
-import wasmtime
 
+from tests.wat import wat2wasm
 from wasm_middleware import StreamAborted, WasmPluginMiddleware, limits
 from wasm_middleware.asgi.types import Message, Receive, Scope, Send
 from wasm_middleware.errors import WasmMiddlewareError
@@ -36,7 +36,7 @@ _LARGE = (b"x-large", b"x" * (ARMING_BYTES + 100))
 _PATIENCE = 5.0
 #: Where nothing has to be logged.
 _ANYTHING = (Ends.CONTAINED, Ends.CONTAINED_BLIND, Ends.MUTANT)
-_GOOD = bytes(wasmtime.wat2wasm(plugin().replace('"x-guest"', '"x-well-"')))
+_GOOD = wat2wasm(plugin().replace('"x-guest"', '"x-well-"'))
 
 
 class Ear(logging.Handler):

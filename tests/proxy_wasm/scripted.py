@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 
-import wasmtime
-
+from tests.wat import wat2wasm
 from wasm_middleware.abi.signatures import CALLBACKS, ENV, HOST_CALLS, WASI_CALLS
 from wasm_middleware.engines.module_info import ExternKind, Import
 from wasm_middleware.engines.null import NullEngine, NullGuest
@@ -96,7 +95,7 @@ def guest_module(engine: Engine, shape: Shape = EVERYTHING) -> Module:
     if engine.name == "null":
         return NullEngine({b"scripted": null_guest(shape)}).compile(b"scripted")
 
-    return engine.compile(bytes(wasmtime.wat2wasm(wat(shape))))
+    return engine.compile(wat2wasm(wat(shape)))
 
 
 def _declared(signature: str) -> str:

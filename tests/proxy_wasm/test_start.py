@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-import wasmtime
 
+from tests.wat import wat2wasm
 from wasm_middleware import limits
 from wasm_middleware.engines.protocol import Engine, InstanceLimits
 from wasm_middleware.errors import GuestError, GuestExit, GuestTrap, PluginLoadError
@@ -214,7 +214,7 @@ def test_a_start_function_may_make_host_calls(
     wasm_engine: Engine,
 ) -> None:
     vm = Vm(Plugin("tested", LOGGER, vm_config=b"config"), services())
-    module = wasm_engine.compile(bytes(wasmtime.wat2wasm(START_FUNCTION)))
+    module = wasm_engine.compile(wat2wasm(START_FUNCTION))
     instance = module.instantiate(partial(resolve, vm), InstanceLimits(65536, 10))
     vm.attach(instance)
     run(vm.start())

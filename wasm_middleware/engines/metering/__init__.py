@@ -241,7 +241,10 @@ class _Module:
 
     def _export(self, reader: Reader) -> bytes:
         at = reader.position
-        reader.name()
+
+        if reader.name() == STACK:
+            raise ModuleFormatError(f"it exports {STACK!r}, a name that is not for modules")
+
         kind = reader.byte()
         named = reader.data[at : reader.position]
         number = reader.number()
