@@ -8,12 +8,12 @@ the function's type: signatures are checked once, when a function is bound, by t
 from __future__ import annotations
 
 import ctypes
-import struct
 from collections.abc import Callable
 
 import wasmtime
 from wasmtime import _bindings as capi
 
+from wasm_middleware.engines.mapped_memory import MappedMemory
 from wasm_middleware.engines.protocol import HostFunction
 from wasm_middleware.engines.wasmtime import c_interface
 from wasm_middleware.engines.wasmtime.binding import (
@@ -32,19 +32,14 @@ MAX_PARAMETERS = 5
 _U32 = 0xFFFF_FFFF
 _HOST_FAILED = b"a host function failed"
 
-_read_u32 = struct.Struct("<I").unpack_from
-_write_u32 = struct.Struct("<I").pack_into
-_write_u64 = struct.Struct("<Q").pack_into
 
-
-class RawMemory:
+class RawMemory(MappedMemory):
     """Guest memory by its address.
 
-    The address is constant: the engine reserves the whole 4 GiB and lets no memory move. The size
-    grows, so a reach beyond the known size asks for the present one before it is a fault.
+    The address is constant: the engine reserves the whole 4 GiB and lets no memory move.
     """
 
-    __slots__ = ("_base", "_bytes", "_context", "_keep", "_memory", "_size", "_view")
+    __slots__ = ("_base", "_context", "_keep", "_memory")
 
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         # What the addresses below point into.
@@ -52,67 +47,15 @@ class RawMemory:
         self._context = address_of(store._context())
         self._memory = ctypes.addressof(memory._memory)
         self._base = c_interface.memory_base(self._context, self._memory) or 0
-        self._refresh()
+        self.refresh()
 
-    def _refresh(self) -> None:
-        if not self._context:
-            return
-
-        self._size = c_interface.memory_size(self._context, self._memory) or 0
-        # The same bytes twice: slices of the array are the fastest to read, of the view to write.
-        self._bytes = (ctypes.c_char * self._size).from_address(self._base)
-        self._view = memoryview(self._bytes).cast("B")
-
-    def _check(self, address: int, size: int) -> None:
-        """Called only for what lies beyond the known size."""
-        self._refresh()
-
-        if address + size > self._size:
-            raise MemoryFault(f"a pointer to {size} bytes at {address}, of {self._size}")
-
-    @property
-    def size(self) -> int:
-        self._refresh()
-        return self._size
-
-    def read(self, address: int, size: int) -> bytes:
-        end = address + size
-
-        if end > self._size:
-            self._check(address, size)
-
-        return self._bytes[address:end]  # type: ignore[return-value]  # of c_char, it is bytes
-
-    def read_u32(self, address: int) -> int:
-        if address + 4 > self._size:
-            self._check(address, 4)
-
-        return _read_u32(self._bytes, address)[0]  # type: ignore[no-any-return]
-
-    def write(self, address: int, data: bytes) -> None:
-        end = address + len(data)
-
-        if end > self._size:
-            self._check(address, len(data))
-
-        self._view[address:end] = data
-
-    def write_u32(self, address: int, value: int) -> None:
-        if address + 4 > self._size:
-            self._check(address, 4)
-
-        _write_u32(self._bytes, address, value)
-
-    def write_u64(self, address: int, value: int) -> None:
-        if address + 8 > self._size:
-            self._check(address, 8)
-
-        _write_u64(self._bytes, address, value)
+    def refresh(self) -> None:
+        if self._context:
+            self.map(self._base, c_interface.memory_size(self._context, self._memory) or 0)
 
     def close(self) -> None:
-        self._context = self._size = 0
-        self._bytes = (ctypes.c_char * 0)()
-        self._view = memoryview(b"")
+        self._context = 0
+        super().close()
 
 
 class RawBinding:
