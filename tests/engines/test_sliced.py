@@ -641,6 +641,50 @@ async def test_slices_go_round_robin_and_who_begins_goes_first():
     assert [name for name in order if name != "new"] == ["a", "b", "a", "b", "a", "b"]
 
 
+async def test_who_has_begun_goes_on_where_all_that_begin_are_slow():
+    slices, went_on, ended = Slices(), [], []
+
+    async def spin(number: int) -> None:
+        await slices.begin()
+
+        for _ in range(2):
+            await slices.next()
+            went_on.append(number)
+
+        slices.spend()
+        ended.append(number)
+
+    tasks = []
+
+    for number in range(100):
+        tasks.append(asyncio.ensure_future(spin(number)))
+        await asyncio.sleep(0)
+
+    # In a hundred turns of the loop, each of which somebody could have begun in.
+    assert len(went_on) >= 30
+    await asyncio.gather(*tasks)
+    assert ended == sorted(ended)
+
+
+async def test_who_begins_keeps_its_place():
+    slices, order = Slices(), []
+
+    async def begin(name: str) -> None:
+        await slices.begin()
+        order.append(name)
+        slices.spend()
+
+    slices.spend()
+    tasks = []
+
+    for name in "abcdef":
+        tasks.append(asyncio.ensure_future(begin(name)))
+        await asyncio.sleep(0)
+
+    await asyncio.gather(*tasks)
+    assert order == list("abcdef")
+
+
 def test_where_it_is_not_safe_it_says_why(monkeypatch):
     from wasm_middleware.engines.wasmtime import engine_config, selftest
     from wasm_middleware.engines.wasmtime.raw import RawBinding

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
+import random
 import threading
 import time
 import weakref
@@ -363,6 +364,20 @@ _QUOTIENTS = _repeated(
 )
 _LOADED = "(local.set $l%(n)d (i32.and (i32.const 255) (i32.load offset=%(at)d (local.get $n))))"
 _CALL_H = "(drop (call $h (i32.const 1)))"
+
+
+def _shuffled(count: int, seed: int) -> str:
+    """Each local becomes what another one was, by way of the one behind them."""
+    numbers = list(range(count))
+    random.Random(seed).shuffle(numbers)
+    steps = zip([count, *numbers], [*numbers, count], strict=True)
+    return "".join(f"(local.set $l{to} (local.get $l{of}))" for to, of in steps)
+
+
+# Where paths meet, each local that one of them has set is another value.
+_JOINS = "".join(
+    f"(if (local.get $l{seed}) (then {_shuffled(200, seed)})) {_CALL_H}" for seed in range(40)
+)
 FRAMES = {
     "small": ("", "", AGAIN),
     "locals": ("", _declared(3000), _repeated(3000, _LOADED) + AGAIN
@@ -373,6 +388,7 @@ FRAMES = {
     "products": ("", "", _PRODUCTS + _CALL_H + _PRODUCTS + AGAIN),
     "addresses": ("", "", _ADDRESSES + _CALL_H + _ADDRESSES + AGAIN),
     "quotients": ("", "", _QUOTIENTS + _CALL_H + _QUOTIENTS + AGAIN),
+    "joins": ("", _declared(201), _repeated(200, _LOADED) + _JOINS + AGAIN + _JOINS),
     "arguments": (f"(func $g (param {'i64 ' * 200}))", "",
                   f"(call $g {_repeated(200, '(i64.load offset=%(at)d (local.get $n))')})" + AGAIN),
     "results": (f"(func $g (result {'i64 ' * 200}) {'(i64.const 1)' * 200})", "",

@@ -460,6 +460,11 @@ class Exchange:
         start, end = reply_messages(self.stream, body, head=self.is_head)
         self.stream.committed = True
         await self.send(start)
+
+        # By another plugin, or a late answer, while the server took it.
+        if self.stream.aborted is not None:
+            raise StreamAborted(str(self.stream.aborted))
+
         self.stream.end()
         await self.send(end)
         await self.finish()

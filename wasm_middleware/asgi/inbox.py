@@ -152,9 +152,11 @@ class Inbox:
                 return
 
             async with anyio.create_task_group() as group:
-                group.start_soon(self._peek, wants_body)
+                # Not the group's own: a task that ends as cancelled leaves garbage behind.
+                peeking = anyio.CancelScope()
+                group.start_soon(self._peek, peeking, wants_body)
                 await woken.wait()
-                group.cancel_scope.cancel()
+                peeking.cancel()
         finally:
             self._waiters -= 1
 
@@ -166,29 +168,33 @@ class Inbox:
         expects = request.headers.get(b"expect") if request.headers is not None else None
         return request.passed or expects is None or expects.lower() != b"100-continue"
 
-    async def _peek(self, wants_body: bool) -> None:
-        """Receive and keep one message, and then none but the disconnect."""
+    async def _peek(self, scope: anyio.CancelScope, wants_body: bool) -> None:
         try:
-            while self.message is None or _is_last(self.message):
-                message = await self._receive()
-                had_last = self.message is not None
-
-                if self.message is None or message["type"] in _DISCONNECTS:
-                    self.message = message
-
-                self._look(message)
-
-                if self.gone or wants_body:
-                    self.wake()
-                    return
-
-                # A `receive` that never waits, in somebody's test, must not keep the loop busy.
-                if had_last:
-                    return
+            with scope:
+                await self._keep_next(wants_body)
         except Exception as error:
             # As it is, and not in the group that a task group would make of it.
             self._error = error
             self.wake()
+
+    async def _keep_next(self, wants_body: bool) -> None:
+        """Receive and keep one message, and then none but the disconnect."""
+        while self.message is None or _is_last(self.message):
+            message = await self._receive()
+            had_last = self.message is not None
+
+            if self.message is None or message["type"] in _DISCONNECTS:
+                self.message = message
+
+            self._look(message)
+
+            if self.gone or wants_body:
+                self.wake()
+                return
+
+            # A `receive` that never waits, in somebody's test, must not keep the loop busy.
+            if had_last:
+                return
 
     def wake(self) -> bool:
         """Wake whoever waits; whether there is anybody."""

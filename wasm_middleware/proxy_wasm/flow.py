@@ -197,7 +197,8 @@ class Flow:
     def close(self) -> None:
         """Nothing passes any more, and nobody is known here (see `Stream.finish`)."""
         self.contexts = []
-        self.position = 0
+        self.position = self._trailers_at = 0
+        self._calling = None
         self.lanes.clear()
 
     def take_output(self) -> bytes:

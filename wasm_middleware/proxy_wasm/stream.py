@@ -419,8 +419,8 @@ class Stream:
 
     def body_limit_exceeded(self, context: StreamContext, *, response: bool) -> None:
         """A plugin gathers or makes more than it may: 413 for a request, 500 for a response."""
-        # How it ends is settled; the guest may go on for all of its time.
-        if self.interrupted:
+        # How it ends is settled, or it has ended; the guest may go on for all of its time.
+        if self.interrupted or self.finished:
             return
 
         plugin = context.plugin

@@ -86,6 +86,8 @@ class Tasks:
 
     def _forget(self, task: _Task) -> None:
         self._tasks.discard(task)
+        # The task of asyncio knows it too, by its context variable.
+        task.handle = None
         task.ended.set()
 
     async def aclose(self) -> None:

@@ -131,12 +131,17 @@ class Space:
 
 @dataclass(slots=True)
 class _Block:
-    """What a block's end has to know; `piece` is the piece of code that it belongs to."""
+    """What a block's end has to know; `piece` is the piece of code that it belongs to.
+
+    `changed` are the locals that are set in it. Where paths meet, at its end or at the head of a
+    loop, each of them is another value.
+    """
 
     base: int
     parameters: int
     results: int
     piece: int
+    changed: set[bytes] = field(default_factory=set)
 
 
 def meter_function(body: bytes, type_: FunctionType, space: Space) -> bytes:
@@ -215,7 +220,9 @@ class _Metering:
             raise ModuleFormatError("a function goes on after its end")
 
     def _plain(self, text: bytes) -> None:
-        codes = [one[0] for one in op.PLAIN.findall(text)]
+        found = op.PLAIN.findall(text)
+        codes = [one[0] for one in found]
+        self._blocks[-1].changed.update([one for one in found if one[0] in op.LOCAL_SETS])
         changes = [op.HEIGHT[code] for code in codes]
         self._values += sum([op.VALUES[code] for code in codes])
         self._highest = max(self._highest, *accumulate(changes, initial=self._height))
@@ -276,9 +283,11 @@ class _Metering:
         block = self._blocks.pop()
         self._height = block.base
         self._push(block.results)
+        self._values += len(block.changed) + block.parameters + block.results
 
         # The last one is written when it is known what comes before it.
         if self._blocks:
+            self._blocks[-1].changed |= block.changed
             self._add(self._since(at))
 
     def _return(self, at: int) -> None:
@@ -311,6 +320,7 @@ class _Metering:
 
     def _called(self, type_: FunctionType) -> None:
         self._calls = True
+        self._values += len(type_.results)
         self._push(len(type_.results) - len(type_.parameters))
         self._weights[self._blocks[-1].piece] += _SMALL
 

@@ -16,6 +16,8 @@ from typing import Final
 BLOCK, LOOP, IF, ELSE, END = 0x02, 0x03, 0x04, 0x05, 0x0B
 BR, BR_TABLE, RETURN, CALL, CALL_INDIRECT = 0x0C, 0x0E, 0x0F, 0x10, 0x11
 SELECT_TYPED = 0x1C
+#: `local.set` and `local.tee`.
+LOCAL_SETS = (0x21, 0x22)
 MEMORY_GROW, REF_FUNC, WIDE = 0x40, 0xD2, 0xFC
 #: Of two bytes, the first of which is `WIDE`.
 MEMORY_INIT, DATA_DROP, MEMORY_COPY, MEMORY_FILL = 8, 9, 10, 11

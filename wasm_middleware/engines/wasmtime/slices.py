@@ -6,45 +6,73 @@ have not begun yet, all in one turn as long as none of them uses it up too; behi
 those that have, round robin. So a task that only wants to run is held up by one slice, however many
 guests spin, and a quick guest is held up by one slice for each that is not quick.
 
+Where all that begin are slow, those that have begun would never go on: once one of them has found
+its turn used up, another turn is reserved for it.
+
 asyncio runs in a turn what was ready when the turn began. `_advance` is ready once in each turn for
-as long as there is anything to decide.
+as long as there is anything to decide. Whoever is let go and finds the turn used up keeps its
+place.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
+import itertools
 
 #: Of guests that have not begun, as many may go on in a turn.
 _MOST_FRESH = 32
 
 
+#: Who waits, by its place: a heap.
+_Queue = list[tuple[int, "asyncio.Future[None]"]]
+
+
 class Slices:
     """Belongs to one event loop's thread at a time."""
 
-    __slots__ = ("_advancing", "_begun", "_fresh", "_loop", "spent")
+    __slots__ = (
+        "_advancing",
+        "_begun",
+        "_fresh",
+        "_loop",
+        "_passed_over",
+        "_places",
+        "_reserved",
+        "spent",
+    )
 
     def __init__(self) -> None:
         #: This turn of the loop is used up: whoever is to begin a guest call waits first.
         self.spent = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._advancing = False
-        self._fresh: deque[asyncio.Future[None]] = deque()
-        self._begun: deque[asyncio.Future[None]] = deque()
+        self._places = itertools.count()
+        self._fresh: _Queue = []
+        self._begun: _Queue = []
+        #: One of those that have begun was to go on, and found the turn used up.
+        self._passed_over = False
+        #: The turn is used up for all but the one of them that was let go.
+        self._reserved = False
 
     async def begin(self) -> None:
         """Wait for a turn of the loop that is not used up."""
+        place = next(self._places)
+
         while self.spent:
-            await self._wait(self._fresh)
+            await self._wait(self._fresh, place)
 
     async def next(self) -> None:
         """Wait for another slice. Whoever calls this has used one up just now."""
         self.spend()
-        await self._wait(self._begun)
+        place = next(self._places)
+        await self._wait(self._begun, place)
 
-        while self.spent:
-            # Not behind the others: it had its place already.
-            await self._wait(self._begun, first=True)
+        while self.spent and not self._reserved:
+            self._passed_over = True
+            await self._wait(self._begun, place)
+
+        self._passed_over = self._reserved = False
 
     def spend(self) -> None:
         """Somebody has used up this turn."""
@@ -57,15 +85,16 @@ class Slices:
         loop = asyncio.get_running_loop()
 
         if loop is not self._loop:
-            self._loop, self._advancing, self.spent = loop, False, False
+            self._loop = loop
+            self._advancing = self._passed_over = self._reserved = self.spent = False
             self._fresh.clear()
             self._begun.clear()
 
         return loop
 
-    async def _wait(self, queue: deque[asyncio.Future[None]], *, first: bool = False) -> None:
+    async def _wait(self, queue: _Queue, place: int) -> None:
         future = self._follow().create_future()
-        (queue.appendleft if first else queue.append)(future)
+        heapq.heappush(queue, (place, future))
         self._arm()
         await future
 
@@ -76,17 +105,23 @@ class Slices:
             self._loop.call_soon(self._advance)
 
     def _advance(self) -> None:
-        self._advancing = self.spent = False
-        _let_go(self._fresh, _MOST_FRESH)
+        self._advancing = False
+        # Whom the last turn was reserved for has gone on by now, or was cancelled.
+        self.spent = self._reserved = self._passed_over
+        self._passed_over = False
+
+        if not self._reserved:
+            _let_go(self._fresh, _MOST_FRESH)
+
         _let_go(self._begun, 1)
 
-        if self._fresh or self._begun:
+        if self._fresh or self._begun or self._reserved:
             self._arm()
 
 
-def _let_go(queue: deque[asyncio.Future[None]], most: int) -> None:
+def _let_go(queue: _Queue, most: int) -> None:
     while queue and most:
-        future = queue.popleft()
+        _, future = heapq.heappop(queue)
 
         # It may have been cancelled.
         if not future.done():
