@@ -5,7 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from .guests import PAUSE, RESPONSE_HEADERS, BodyGuest, Guest
+from wasm_middleware import StreamAborted
+
+from .guests import PAUSE, RESPONSE, RESPONSE_HEADERS, BodyGuest, Guest
 from .harness import (
     DISCONNECT,
     Server,
@@ -204,3 +206,43 @@ async def test_what_is_received_after_a_reply_is_not_shown_to_plugins(workshop):
     phases = workshop.phases("both")
     assert "request_body" not in phases
     assert [phases.count(phase) for phase in ("create", "delete")] == [1, 1]
+
+
+async def test_a_plugin_that_closes_the_stream_while_a_reply_is_sent_cuts_it(workshop):
+    """Its client is not to trust what it has got, as with any response that has started."""
+    contexts = []
+
+    class Replies(Guest):
+        def request_headers(self, end):
+            contexts.append(self.context)
+            self.reply(403, b"no")
+
+    class Closes(Guest):
+        def configure(self):
+            self.host.proxy_set_tick_period_milliseconds(1)
+
+        def request_headers(self, end):
+            contexts.append(self.context)
+
+        def proxy_on_tick(self, root):
+            if sending.is_set() and not closed.is_set():
+                self.host.proxy_set_effective_context(contexts[0])
+                self.host.proxy_close_stream(RESPONSE)
+                closed.set()
+
+    sending, closed = anyio.Event(), anyio.Event()
+    workshop.add(Closes)
+    workshop.add(Replies)
+
+    async def on_send(message):
+        if message["type"] == "http.response.start":
+            sending.set()
+            await closed.wait()
+
+    server = Server(http_scope())
+    server.on_send = on_send
+
+    with pytest.raises(StreamAborted, match="it closed the stream"):
+        await server.run(workshop.wrap(respond(b"nobody sees this")))
+
+    assert server.types == ["http.response.start"]

@@ -4,6 +4,7 @@ requests for as long as it takes."""
 from __future__ import annotations
 
 import gc
+from typing import ClassVar
 
 import pytest
 
@@ -40,10 +41,38 @@ class Replies(Guest):
         self.reply(403, b"no")
 
 
+class Waits(Guest):
+    """As one does that asks somebody else first."""
+
+    waiting: ClassVar[list[int]] = []
+
+    def configure(self):
+        self.host.proxy_set_tick_period_milliseconds(1)
+
+    def request_headers(self, end):
+        self.waiting.append(self.context)
+        return PAUSE
+
+    def proxy_on_tick(self, root):
+        while self.waiting:
+            self.host.proxy_set_effective_context(self.waiting.pop())
+            self.resume()
+
+
+class RepliesLate(Guest):
+    """While the application runs."""
+
+    def response_headers(self, end):
+        self.reply(403, b"no")
+        return PAUSE
+
+
 CASES = {
     "headers": (Headers, 200),
     "bodies": (Bodies, 200),
     "a reply": (Replies, 403),
+    "a pause": (Waits, 200),
+    "a late reply": (RepliesLate, 403),
 }
 
 

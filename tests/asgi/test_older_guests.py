@@ -149,7 +149,7 @@ async def test_its_memory_takes_the_whole_default_limit_and_no_less(plugin, work
     workshop.may_refuse = True
     server = await ask(plugin("emscripten-0.1.0", Spy(), memory_limit="15MB"))
     assert server.status == 503
-    assert "it begins with more memory than its 15,728,640 bytes" in caplog.text
+    assert " bytes of memory, and may have 15,728,640 bytes (memory_limit)" in caplog.text
 
 
 async def test_what_toolchains_import_beside_the_abi_is_there(plugin, workshop):

@@ -77,8 +77,10 @@ def enter(instance: Instance, name: str = "f", *arguments: int) -> int:
     ("wat", "reason"),
     [
         ("(module (func $f (return_call $f)))", "tail calls"),
-        ('(module (tag $e) (func (export "f") (throw $e)))', "Exceptions"),
-        ("(module (memory 1) (memory 1))", "multiple memories"),
+        ('(module (tag $e) (func (export "f") (throw $e)))', "exceptions, .* wasmtime has them"),
+        ("(module (func (block $b (try_table (catch_all $b)))))", "exceptions, .* has them"),
+        ("(module (global i32 (i32.add (i32.const 1) (i32.const 2))))", "extended constant"),
+        ("(module (memory 1) (memory 1))", "multiple memories, .* build it without"),
         ("(module (memory i64 1))", "memory64"),
         ("(module (memory 1 1 shared))", "threads"),
     ],
@@ -89,7 +91,7 @@ def test_newer_webassembly_is_a_clear_error(engine: Engine, wat: str, reason: st
 
 
 def test_tail_calls_name_the_engine_that_has_them(engine: Engine) -> None:
-    with pytest.raises(ModuleFormatError, match="engine: wasmtime has more"):
+    with pytest.raises(ModuleFormatError, match=r"tail calls, .* engine: wasmtime has them"):
         engine.compile(wat2wasm("(module (func $f (return_call $f)))"))
 
 
@@ -483,6 +485,27 @@ def test_what_is_passed_on_and_given_back_counts_for_the_stack(engine: Engine) -
     assert 0 < pointers[0] - pointers[-1] <= left[0] - left[-1]
 
 
+def test_a_guest_has_half_of_the_stack_of_the_thread_that_it_runs_on(engine: Engine) -> None:
+    module = engine.compile(wat2wasm(DEEP % ("", "", AGAIN)))
+    left = []
+
+    def look() -> None:
+        instance = module.instantiate(lambda *_: HostFunction(lambda _: 0, 0), LIMITS)
+        assert isinstance(instance, WasmerInstance)
+        left.append(getattr(instance._instance.exports, STACK).value)
+        instance.close()
+
+    in_thread(look)
+    before = threading.stack_size(256 * 1024)
+
+    try:
+        in_thread(look)
+    finally:
+        threading.stack_size(before)
+
+    assert left == [4 * 1024 * 1024, 128 * 1024]
+
+
 def test_the_stack_of_what_was_left_is_given_back(engine: Engine) -> None:
     def leave() -> int:
         raise GuestExit(0)
@@ -574,6 +597,45 @@ def test_wasmer_runs_all_of_it_as_wasmtime_does(engine: Engine) -> None:
                 enter(ours, "f", *arguments)
 
 
+# What becomes of failures of wasmer's own
+
+
+def test_an_instance_that_is_closed_in_a_call_keeps_its_memory_until_it_is_left(
+    engine: Engine,
+) -> None:
+    wat = """(module (import "a" "h" (func $h)) (memory (export "memory") 1)
+      (func (export "f") (result i32)
+        (call $h) (i32.store (i32.const 60000) (i32.const 7)) (i32.load (i32.const 60000))))"""
+    instance = make(engine, wat, HostFunction(lambda: instance.close() or 0, 0))
+
+    assert enter(instance) == 7
+    assert instance.poisoned
+    assert instance.memory.size == 0
+
+
+def test_memory_that_the_system_refuses_is_a_failure_of_the_guest(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Error when allocating memory: Cannot allocate memory (os error 12)")
+
+    monkeypatch.setattr(wasmer, "Memory", refuse)
+
+    with pytest.raises(GuestTrap, match="Cannot allocate memory"):
+        make(engine, "(module (memory 1))")
+
+
+def test_looking_a_function_up_again_keeps_nothing(engine: Engine) -> None:
+    instance = make(engine, '(module (func (export "f")))')
+
+    for _ in range(3):
+        assert instance.function("f") is not None
+        assert instance.function("g") is None
+
+    assert isinstance(instance, WasmerInstance)
+    assert list(instance._entries) == ["f"]
+
+
 # Where it has trapped
 
 
@@ -645,6 +707,16 @@ def test_a_module_that_is_slow_to_read_is_read_elsewhere(
     monkeypatch.setattr(compiling, "compile_metered", None)
     monkeypatch.setattr(compiling, "meter", None)
     engine.compile_isolated(wat2wasm("(module)"))
+
+
+@pytest.mark.parametrize("said", [b"", b"hello\n", b"{}\n", b"[1]\n\0"])
+def test_what_another_process_says_besides_is_no_code(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(compiling, "compile_isolated", lambda *_: said)
+
+    with pytest.raises(CompilationFailed, match="the process that compiled it said"):
+        engine.compile_isolated(wat2wasm("(module)"))
 
 
 def test_a_module_that_takes_long_is_given_up() -> None:

@@ -220,6 +220,21 @@ def test_a_body_that_waits_for_its_headers_has_the_same_limit(
     assert stream.reply.status == status
 
 
+def test_a_body_beyond_the_limit_changes_nothing_once_the_response_is_over(
+    make_guest: MakeGuest, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = make_guest(body_limit=5)
+    guest.on(body(False), returns=1)
+    stream = opened(guest, response=False)
+    stream.committed = True
+    stream.end()
+    send_body(stream, b"123456", ended=False)
+
+    assert not stream.interrupted
+    assert stream.aborted is None
+    assert "body_limit" not in caplog.text
+
+
 @BOTH
 def test_a_body_that_is_made_too_large_again_and_again_is_one_line_in_the_log(
     make_guest: MakeGuest, caplog: pytest.LogCaptureFixture, response: bool

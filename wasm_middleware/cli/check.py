@@ -208,6 +208,10 @@ def _time_warnings(settings: Settings, index: int, plugin: PluginSettings) -> It
 
     if timeout is None and in_all is None:
         message = f"{plugin.name} has no limit of time: a call of it may never end"
+
+        if settings.scheduling == "inline" or settings.engine == "wasmer":
+            message += ", and nothing else runs then, nor does the process stop when it is told to"
+
         hint = "give it a timeout, or a request_timeout"
         yield settings.source.diagnostic(("plugins", index, "timeout"), message, hint)
 

@@ -88,7 +88,8 @@ def inspect(context: click.Context, file: Path, form: str, engine_name: str) -> 
 def _examine(file: Path, engine: Engine) -> _Report:
     content = file.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    report = _Report(str(file), len(content), digest, engine.description)
+    # How it would be called is for `check` to say: that depends on the configuration.
+    report = _Report(str(file), len(content), digest, engine.description.partition(",")[0])
 
     if is_component(content):
         report.kind = "component"

@@ -60,6 +60,10 @@ def compile_isolated(server: str, question: bytes, bounds: Bounds) -> bytes:
     Blocks. Raises `ModuleFormatError`, and `CompilationFailed` where it takes too much.
     """
     paths = [os.path.abspath(entry) for entry in sys.path]
+
+    if not sys.executable:
+        raise CompilationFailed("this Python does not know its own program, to compile it apart")
+
     command = [sys.executable, "-I", "-B", "-c", _START]
     command += [server, str(bounds.time), str(bounds.memory)]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
@@ -108,6 +112,9 @@ def _too_slow(bounds: Bounds) -> CompilationFailed:
 
 def serve(server: str, seconds: int, memory: int) -> None:
     """What the process does."""
+    # Whatever else prints something is no part of the answer.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     compile_code = importlib.import_module(server).compile_code
     _limit(seconds, memory)
 
@@ -117,7 +124,8 @@ def serve(server: str, seconds: int, memory: int) -> None:
         print(error, file=sys.stderr)
         sys.exit(_INVALID)
 
-    sys.stdout.buffer.write(code)
+    with answers:
+        answers.write(code)
 
 
 def _limit(seconds: int, memory: int) -> None:

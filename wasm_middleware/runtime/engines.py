@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import sys
 
 from wasm_middleware.config import Settings
 from wasm_middleware.engines.protocol import Engine
@@ -72,11 +73,16 @@ def _wasmer() -> tuple[Engine, str]:
         # Not at the top: few have it, and the stub that others get can't be imported.
         from wasm_middleware.engines.wasmer import WasmerEngine
     except (ImportError, OSError) as error:
+        install = "`pip install 'wasm-middleware[wasmer]'`"
+        ways_out = (
+            f"its last release, 1.1.0, has wheels for CPython up to 3.10; use engine: wasmtime, or "
+            f"run on CPython 3.10 with {install}"
+            if sys.version_info >= (3, 11)
+            else f"{install}, or use engine: wasmtime"
+        )
         raise EngineUnavailableError(
             f"wasmer can't be loaded with {platform.python_implementation()} "
-            f"{platform.python_version()} ({error}): its last release, 1.1.0, has wheels for "
-            "CPython up to 3.10; use engine: wasmtime, or run on CPython 3.10 with "
-            "`pip install 'wasm-middleware[wasmer]'`"
+            f"{platform.python_version()} ({error}): {ways_out}"
         ) from error
 
     engine = WasmerEngine()

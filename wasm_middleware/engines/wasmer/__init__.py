@@ -42,6 +42,8 @@ from wasm_middleware.engines.wasmer.stack import guest_stack
 from wasm_middleware.engines.wasmer.threads import this_thread
 from wasm_middleware.errors import GuestTrap
 
+_Made = tuple[wasmer.Store, wasmer.Module]
+
 
 class WasmerEngine:
     """wasmer with Cranelift; a guest call is bounded by counting."""
@@ -81,9 +83,8 @@ class WasmerModule:
         self._stack, self._compile = stack, compile_
         #: What was compiled, by how many elements its tables may have.
         self._compiled: dict[int, Compiled] = {}
-        #: The last thread to instantiate one, which was made in a store of its own.
-        self._thread: object = None
-        self._made: dict[int, tuple[wasmer.Store, wasmer.Module]] = {}
+        #: The last thread to instantiate one, and its modules, made in stores of their own.
+        self._made: tuple[object, dict[int, _Made]] = (None, {})
         self._code(limits.MAX_TABLE_ELEMENTS)
 
     def _code(self, table_elements: int) -> Compiled:
@@ -93,16 +94,18 @@ class WasmerModule:
 
         return self._compiled[table_elements]
 
-    def _module(self, table_elements: int, code: bytes) -> tuple[wasmer.Store, wasmer.Module]:
-        if self._thread is not this_thread():
-            self._made.clear()
-            self._thread = this_thread()
+    def _module(self, table_elements: int, code: bytes) -> _Made:
+        thread, made = self._made
 
-        if table_elements not in self._made:
+        if thread is not this_thread():
+            made = {}
+            self._made = this_thread(), made
+
+        if table_elements not in made:
             store = new_store()
-            self._made[table_elements] = store, wasmer.Module.deserialize(store, code)
+            made[table_elements] = store, wasmer.Module.deserialize(store, code)
 
-        return self._made[table_elements]
+        return made[table_elements]
 
     def instantiate(self, resolve: Resolve, limits: InstanceLimits) -> WasmerInstance:
         for entry in self.info.imports:
@@ -114,9 +117,10 @@ class WasmerModule:
         ]
         compiled = self._code(limits.table_elements)
         _check_tables(compiled.needs, limits)
-        store, module = self._module(limits.table_elements, compiled.code)
-        instance = WasmerInstance(self.info, limits, self._stack)
-        instance.link(store, module, compiled.needs, functions)
+        # Of the thread that the guest is to run on.
+        instance = WasmerInstance(self.info, limits, guest_stack())
+        make = functools.partial(self._module, limits.table_elements, compiled.code)
+        instance.link(make, compiled.needs, functions)
         return instance
 
 

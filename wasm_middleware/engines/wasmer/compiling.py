@@ -10,14 +10,17 @@ with it is told in its own terms, rewritten, and compiled.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypedDict
 
 import wasmer
 import wasmer_compiler_cranelift
 
-from wasm_middleware.engines.isolation import Bounds, compile_isolated
+from wasm_middleware.engines.isolation import Bounds, CompilationFailed, compile_isolated
 from wasm_middleware.engines.metering import Needs, meter
 from wasm_middleware.engines.metering.code import FunctionType
 from wasm_middleware.engines.module_info import MemoryType, ModuleFormatError
@@ -57,7 +60,15 @@ def compile_metered_isolated(
     """The same, in a process of its own; `CompilationFailed` where it takes too much."""
     answer = compile_isolated(__name__, b"%d %d\n" % (stack, table_elements) + wasm, bounds)
     head, _, code = answer.partition(b"\n")
-    return Compiled(code, _needs(json.loads(head)))
+
+    try:
+        needs = _needs(json.loads(head))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CompilationFailed(
+            f"what the process that compiled it said is {head!r:.100}"
+        ) from error
+
+    return Compiled(code, needs)
 
 
 def compile_code(question: bytes) -> bytes:
@@ -88,15 +99,24 @@ def _needs(said: _Said) -> Needs:
 
 def _validate(wasm: bytes) -> None:
     """Raise `ModuleFormatError` unless it is a module that wasmer takes."""
-    if not wasmer.Module.validate(new_store(), wasm):
-        # It does not say why; compiling does, and begins with the same.
-        _compile(wasm)
-        raise ModuleFormatError("wasmer says that it is not valid, and not why")
+    with _panics_are_told():
+        if wasmer.Module.validate(new_store(), wasm):
+            return
+
+    # It does not say why; compiling does, and begins with the same.
+    _compile(wasm)
+    raise ModuleFormatError("wasmer says that it is not valid, and not why")
 
 
 def _compile(wasm: bytes) -> bytes:
-    try:
+    with _panics_are_told():
         return bytes(wasmer.Module(new_store(), wasm).serialize())
+
+
+@contextlib.contextmanager
+def _panics_are_told() -> Iterator[None]:
+    try:
+        yield
     except BaseException as error:
         if isinstance(error, RuntimeError) or is_panic(error):
             raise ModuleFormatError(_explained(reason_of(error))) from error
@@ -104,6 +124,25 @@ def _compile(wasm: bytes) -> bytes:
         raise
 
 
+#: What the compiler says of a feature that it does not have, and what that is called; whether
+#: wasmtime lets plugins have it.
+_FEATURES = {
+    r"tail calls": ("tail calls", True),
+    r"[Ee]xceptions|[Oo]pcode: 0x(06|07|08|09|0a|18|19|1f)": ("exceptions", True),
+    r"[Oo]pcode: 0x(12|13)": ("tail calls", True),
+    r"[Oo]pcode: 0x(14|15|d3|d4|d5|d6)": ("typed references", False),
+    r"init_expr": ("extended constant expressions", True),
+    r"multiple memories": ("multiple memories", False),
+    r"memory64": ("memory64", False),
+    r"threads": ("threads", False),
+}
+
+
 def _explained(reason: str) -> str:
-    """What the compiler says of newer WebAssembly is that it is not enabled."""
-    return f"{reason}; engine: wasmtime has more" if "enabled" in reason else reason
+    """The compiler's words for newer WebAssembly sound as if something could be enabled."""
+    for pattern, (feature, elsewhere) in _FEATURES.items():
+        if re.search(pattern, reason):
+            way_out = "engine: wasmtime has them" if elsewhere else "build it without"
+            return f"it uses {feature}, which wasmer 1.1.0 does not have: {way_out} ({reason})"
+
+    return reason

@@ -16,7 +16,7 @@ import wasmer
 
 from wasm_middleware.engines.metering import CHECK, MEMORY, MODULE, STACK, Needs
 from wasm_middleware.engines.metering.code import OUT_OF_STACK
-from wasm_middleware.engines.module_info import PAGE, ExternKind, ModuleInfo
+from wasm_middleware.engines.module_info import PAGE, ExternKind, MemoryType, ModuleInfo
 from wasm_middleware.engines.no_memory import NoMemory
 from wasm_middleware.engines.protocol import (
     GuestFunction,
@@ -67,13 +67,13 @@ class WasmerInstance:
         self._timeout: float | None = None
         #: What the next call, or the one that runs, may take by the clock on the wall.
         self._left: float | None = None
-        self._entered = False
+        self._entered = self._closing = False
         self._guest_memory: wasmer.Memory | None = None
         self._own_memory: WasmerMemory | None = None
         self._instance: wasmer.Instance | None = None
         #: How many functions the module imports.
         self._imported = 0
-        self._entries: list[Entry] = []
+        self._entries: dict[str, Entry] = {}
 
     @property
     def poisoned(self) -> bool:
@@ -83,13 +83,30 @@ class WasmerInstance:
 
     def link(
         self,
-        store: wasmer.Store,
-        module: wasmer.Module,
+        make: Callable[[], tuple[wasmer.Store, wasmer.Module]],
         needs: Needs,
         functions: list[HostFunction],
     ) -> None:
-        """Instantiate, which runs nothing of the guest's (see `start_section`)."""
+        """Instantiate what is made, which runs nothing of the guest's (see `start_section`)."""
         self._imported = len(needs.imports)
+
+        try:
+            store, module = make()
+            imports = wasmer.ImportObject()
+            imports.register(MODULE, self._given(store, needs, functions))
+            self._instance = wasmer.Instance(module, imports)
+            self._refill_stack()
+        except BaseException as error:
+            raise self._failed(error) from None
+
+        exports = {(export.name, export.kind) for export in self._info.exports}
+
+        if self._own_memory is not None and ("memory", ExternKind.MEMORY) in exports:
+            self.memory = self._own_memory
+
+    def _given(
+        self, store: wasmer.Store, needs: Needs, functions: list[HostFunction]
+    ) -> dict[str, object]:
         given: dict[str, object] = {
             str(index): wasmer.Function(
                 store, host_callback(type_, function, self._boundary), function_type(type_)
@@ -100,31 +117,18 @@ class WasmerInstance:
         given[CHECK] = wasmer.Function(store, self._check, wasmer.FunctionType([i32], [i32]))
 
         if needs.memory is not None:
-            given[MEMORY] = self._make_memory(store, needs)
+            given[MEMORY] = self._make_memory(store, needs.memory)
 
-        imports = wasmer.ImportObject()
-        imports.register(MODULE, given)
+        return given
 
-        try:
-            self._instance = wasmer.Instance(module, imports)
-        except BaseException as error:
-            raise self._failed(error) from None
-
-        exports = {(export.name, export.kind) for export in self._info.exports}
-
-        if self._own_memory is not None and ("memory", ExternKind.MEMORY) in exports:
-            self.memory = self._own_memory
-
-    def _make_memory(self, store: wasmer.Store, needs: Needs) -> wasmer.Memory:
-        declared = needs.memory
-        assert declared is not None
+    def _make_memory(self, store: wasmer.Store, declared: MemoryType) -> wasmer.Memory:
         # Of one page more wasmer says that there are 0 bytes.
         most = min(self._limits.memory // PAGE, 65_535)
 
         if declared.minimum > most:
             raise GuestMemoryLimit(
                 f"it begins with {declared.minimum * PAGE:,} bytes of memory, and may have "
-                f"{self._limits.memory:,} bytes"
+                f"{most * PAGE:,} bytes (memory_limit)"
             )
 
         if declared.maximum is not None:
@@ -179,7 +183,9 @@ class WasmerInstance:
                 f"it took longer than the {1e3 * left:.3g} ms left of its request_timeout"
             )
 
-        return GuestTimeout(f"it ran for longer than its timeout of {1e3 * (timeout or 0):g} ms")
+        error = GuestTimeout(f"it ran for longer than its timeout of {1e3 * (timeout or 0):g} ms")
+        error.allowed = timeout
+        return error
 
     # Calls
 
@@ -205,9 +211,7 @@ class WasmerInstance:
         except LookupError:
             return None
 
-        entry = [function]
-        self._entries.append(entry)
-        return entry
+        return self._entries.setdefault(name, [function])
 
     def _guest_function(self, name: str, entry: Entry, signature: str) -> GuestFunction:
         enter = _caller(entry, signature)
@@ -227,6 +231,9 @@ class WasmerInstance:
             finally:
                 self._entered = False
                 self._left = None
+
+                if self._closing:
+                    self._close()
 
         return call
 
@@ -254,9 +261,14 @@ class WasmerInstance:
         return call
 
     def close(self) -> None:
-        self._lost = True
+        self._lost = self._closing = True
 
-        for entry in self._entries:
+        # It still has its memory until it is left.
+        if not self._entered:
+            self._close()
+
+    def _close(self) -> None:
+        for entry in self._entries.values():
             entry.clear()
 
         self._entries.clear()

@@ -8,19 +8,41 @@ end well before, by counting (`engines.metering`).
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 
 from wasm_middleware import limits
 
-#: What threads have where nobody says otherwise.
+#: What threads have where nobody says otherwise, and what guests have half of at most.
 _USUAL = 8 * limits.MIB
 #: The rest is Python's: host calls run on top of the guest.
 _PART = 2
+#: More than `pthread_attr_t` takes anywhere.
+_ATTRIBUTES = 256
 
 
 def guest_stack() -> int:
-    """In bytes: half of what this thread can be expected to have."""
-    return min(_USUAL, threading.stack_size() or _USUAL, _limit()) // _PART
+    """In bytes: half of what this thread has, or can be expected to have."""
+    return min(_USUAL, _size() or min(threading.stack_size() or _USUAL, _limit())) // _PART
+
+
+def _size() -> int:
+    """What the system says that this thread has; 0 where it does not say."""
+    if not sys.platform.startswith("linux"):
+        return 0
+
+    attributes = ctypes.create_string_buffer(_ATTRIBUTES)
+    address, size = ctypes.c_void_p(), ctypes.c_size_t()
+    library = ctypes.CDLL(None)
+    library.pthread_self.restype = ctypes.c_ulong
+
+    if library.pthread_getattr_np(ctypes.c_ulong(library.pthread_self()), attributes):
+        return 0
+
+    library.pthread_attr_getstack(attributes, ctypes.byref(address), ctypes.byref(size))
+    library.pthread_attr_destroy(attributes)
+    return size.value
 
 
 def _limit() -> int:

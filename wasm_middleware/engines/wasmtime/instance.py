@@ -13,7 +13,7 @@ from typing import cast
 import wasmtime
 
 from wasm_middleware import limits
-from wasm_middleware.engines.module_info import ModuleInfo
+from wasm_middleware.engines.module_info import PAGE, ModuleInfo
 from wasm_middleware.engines.no_memory import NoMemory
 from wasm_middleware.engines.protocol import (
     GuestFunction,
@@ -223,7 +223,12 @@ class WasmtimeInstance:
             )
 
         if "memory minimum size" in reason or ("memory" in reason and "exceeds" in reason):
-            return GuestMemoryLimit(f"it begins with more memory than its {allowed:,} bytes")
+            declared = self._info.memory
+            begins = declared.minimum * PAGE if declared is not None else 0
+            return GuestMemoryLimit(
+                f"it begins with {begins:,} bytes of memory, and may have {allowed:,} bytes "
+                "(memory_limit)"
+            )
 
         return GuestTrap(f"it trapped: {reason}{_frames(crossing.trap)}")
 
