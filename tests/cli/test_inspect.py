@@ -7,6 +7,8 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import WAT, Run
 from tests.conftest import WASMER
 from tests.wat import wat2wasm
@@ -102,7 +104,7 @@ def test_a_rust_plugin_is_noted_to_tell_little_of_bodies(folder: Path, run: Run)
 def test_json_has_all_of_it(folder: Path, run: Run) -> None:
     report = json.loads(run("inspect", "wrong-type.wasm", "--format", "json").stdout)
     assert (report["ok"], report["abi"], report["kind"]) == (False, "0.2.1", "core module")
-    assert report["memory"] == {"minimum": 1, "maximum": None}
+    assert report["memory"] == {"minimum": 1, "maximum": None, "is_shared": False}
     assert report["imports"] == [
         {
             "module": "env",
@@ -133,3 +135,20 @@ def test_it_is_compiled_by_the_engine_that_is_asked_for(folder: Path, run: Run) 
     else:
         assert result.exit_code == 2
         assert "its last release, 1.1.0, has wheels for CPython up to 3.10" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("memory", "problem"),
+    [
+        ('(memory (export "memory") 1) (memory 1)', "it has 2 memories: a plugin has one"),
+        ('(memory (export "memory") 1 1 shared)', "its memory is shared between threads"),
+    ],
+)
+def test_a_memory_that_no_plugin_can_have_makes_it_unfit(
+    folder: Path, run: Run, memory: str, problem: str
+) -> None:
+    wat = (WAT % ("", "")).replace('(memory (export "memory") 1)', memory)
+    (folder / "m.wasm").write_bytes(wat2wasm(wat))
+    result = run("inspect", "m.wasm")
+    assert result.exit_code == 1
+    assert problem in result.stderr

@@ -107,9 +107,7 @@ def _types() -> Iterator[Case]:
         "two-memories",
         "has two memories",
         lambda: plugin(memory='(memory (export "memory") 2) (memory 2)'),
-        Ends.NOT_STARTED,
-        "",
-        "memor",
+        Ends.REFUSED,
     )
 
 

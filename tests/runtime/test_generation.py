@@ -14,6 +14,7 @@ from wasm_middleware.engines.isolation import CompilationFailed
 from wasm_middleware.engines.null import NullEngine
 from wasm_middleware.errors import ConfigError, HostBug
 from wasm_middleware.runtime.generation import load_generation
+from wasm_middleware.runtime.plugin import LoadedPlugin
 from wasm_middleware.runtime.registry import Registry, config_key
 
 pytestmark = pytest.mark.anyio
@@ -62,6 +63,31 @@ async def test_what_can_not_be_loaded_closes_what_was(workshop):
 
     assert engine.closed
     assert workshop.phases("good")[-1] == "delete"
+
+
+async def test_what_does_not_start_is_not_tried_again_while_others_do(workshop, monkeypatch):
+    class Bad(Guest):
+        def configure(self):
+            return False
+
+    class Good(Guest):
+        def configure(self):
+            closed.extend(plugin for plugin in bad if plugin._pool._closed)
+
+    def note(self, *args, **more):
+        init(self, *args, **more)
+        bad.append(self)
+
+    bad, closed = [], []
+    init = LoadedPlugin.__init__
+    monkeypatch.setattr(LoadedPlugin, "__init__", note)
+    workshop.add(Bad)
+    workshop.add(Good)
+
+    with pytest.raises(ConfigError, match="'bad': on_configure answered false"):
+        await load_generation(load_settings(workshop.config()), Engine(workshop.modules))
+
+    assert [plugin.name for plugin in closed] == ["bad"]
 
 
 class Stuck(Engine):

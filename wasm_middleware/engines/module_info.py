@@ -64,6 +64,7 @@ class MemoryType:
 
     minimum: int
     maximum: int | None
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,9 @@ class ModuleInfo:
     sha256: str
     imports: tuple[Import, ...] = ()
     exports: tuple[Export, ...] = ()
+    #: The first of its memories.
     memory: MemoryType | None = None
+    memories: int = 0
     #: The type of its start function, if it has one: any module may say so, of any function.
     start: str | None = None
 
@@ -117,7 +120,8 @@ def read_module_info(wasm: bytes) -> ModuleInfo:
         sha256=hashlib.sha256(wasm).hexdigest(),
         imports=tuple(sections.imports),
         exports=tuple(sections.exports),
-        memory=sections.memory,
+        memory=sections.memories[0] if sections.memories else None,
+        memories=len(sections.memories),
         start=sections.start,
     )
 
@@ -129,7 +133,7 @@ class _Sections:
     functions: list[str] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
     exports: list[Export] = field(default_factory=list)
-    memory: MemoryType | None = None
+    memories: list[MemoryType] = field(default_factory=list)
     start: str | None = None
     #: How many more may be read, of anything that there are several of.
     left: int = limits.MAX_MODULE_ITEMS
@@ -246,7 +250,8 @@ def _value_type(reader: Reader) -> str:
 def _limits(reader: Reader) -> MemoryType:
     flags = reader.byte()
     minimum = reader.number(64)
-    return MemoryType(minimum, reader.number(64) if flags & 1 else None)
+    maximum = reader.number(64) if flags & 1 else None
+    return MemoryType(minimum, maximum, bool(flags & 2))
 
 
 def _read_import(reader: Reader, sections: _Sections) -> None:
@@ -264,7 +269,7 @@ def _read_import(reader: Reader, sections: _Sections) -> None:
             _value_type(reader)
             _limits(reader)
         case ExternKind.MEMORY:
-            sections.memory = _limits(reader)
+            sections.memories.append(_limits(reader))
         case ExternKind.GLOBAL:
             _value_type(reader)
             reader.byte()
@@ -289,8 +294,7 @@ def _read_function(reader: Reader, sections: _Sections) -> None:
 
 
 def _read_memory(reader: Reader, sections: _Sections) -> None:
-    memory = _limits(reader)
-    sections.memory = sections.memory or memory
+    sections.memories.append(_limits(reader))
 
 
 def _read_export(reader: Reader, sections: _Sections) -> None:

@@ -197,6 +197,8 @@ async def _start_plugin(plugin: LoadedPlugin) -> None:
         await plugin.start()
     except PluginLoadError as error:
         if plugin.settings.failure_policy != "fail_open":
+            # It is not tried again while the others start: nothing will be served.
+            await plugin.close()
             raise
 
         message = "%s; it is fail_open: the service starts without it, and tries again in %.1f s"

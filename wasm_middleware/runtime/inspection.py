@@ -89,6 +89,12 @@ def _problems(info: ModuleInfo, abi: AbiVersion | None, callbacks: frozenset[str
                 "functions can be given to a plugin"
             )
 
+    if info.memories > 1:
+        problems.append(f"it has {info.memories} memories: a plugin has one")
+
+    if info.memory is not None and info.memory.is_shared:
+        problems.append("its memory is shared between threads: a plugin has none")
+
     for name in sorted(callbacks):
         export = info.exported_function(name)
         expected = CALLBACKS[name].signatures
