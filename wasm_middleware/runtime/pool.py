@@ -42,7 +42,7 @@ from wasm_middleware.proxy_wasm.stream import Stream
 from wasm_middleware.proxy_wasm.vm import Vm
 from wasm_middleware.runtime.healing import Attempt, Recovery
 from wasm_middleware.runtime.outage import Outage
-from wasm_middleware.runtime.waiters import Waiters
+from wasm_middleware.runtime.waiters import Waiter, Waiters
 from wasm_middleware.services.background import Tasks, running_loop
 
 _LOG = logging.getLogger("wasm_middleware")
@@ -123,14 +123,6 @@ class Pool:
 
     async def take(self, stream: Stream) -> Vm:
         """Wait for an instance; raises `PluginUnavailableError`."""
-        while True:
-            vm = await self._wait(stream)
-
-            # It may have failed before it was the stream's turn to go on.
-            if not vm.guest.poisoned:
-                return vm
-
-    async def _wait(self, stream: Stream) -> Vm:
         self._follow()
         waiters = self._waiters
 
@@ -138,6 +130,18 @@ class Pool:
             raise self._busy(f"{len(waiters)} requests wait for one of its instances already")
 
         waiter = waiters.join(stream)
+
+        while True:
+            vm = await self._wait(waiter)
+
+            if not vm.guest.poisoned:
+                return vm
+
+            # It has failed before it was the stream's turn to go on.
+            waiters.rejoin(waiter)
+
+    async def _wait(self, waiter: Waiter) -> Vm:
+        waiters = self._waiters
 
         try:
             self._provide()

@@ -54,6 +54,11 @@ class Waiters:
         self._queue.append(waiter)
         return waiter
 
+    def rejoin(self, waiter: Waiter) -> None:
+        """It was given one that is of no use: it has its place, and its time, as before."""
+        waiter.event, waiter.vm = anyio.Event(), None
+        self._queue.appendleft(waiter)
+
     async def wait(self, waiter: Waiter) -> None:
         """Until it has an instance, or is not to wait any longer."""
         if waiter.event.is_set():
