@@ -22,11 +22,6 @@ _PART = 2
 _ATTRIBUTES = 256
 
 
-def guest_stack() -> int:
-    """In bytes: half of what this thread has, or can be expected to have."""
-    return min(_USUAL, _size() or min(threading.stack_size() or _USUAL, _limit())) // _PART
-
-
 def _size() -> int:
     """What the system says that this thread has; 0 where it does not say."""
     if not sys.platform.startswith("linux"):
@@ -55,3 +50,19 @@ def _limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
     # Then glibc gives threads so much.
     return 2 * limits.MIB if soft == resource.RLIM_INFINITY else soft
+
+
+class _Thread(threading.local):
+    """Asked for once: the system takes a millisecond to say it of the main thread."""
+
+    def __init__(self) -> None:
+        size = _size() or min(threading.stack_size() or _USUAL, _limit())
+        self.guest = min(_USUAL, size) // _PART
+
+
+_THREAD = _Thread()
+
+
+def guest_stack() -> int:
+    """In bytes: half of what this thread has, or can be expected to have."""
+    return _THREAD.guest
