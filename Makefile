@@ -62,7 +62,7 @@ bench: $(VENV)/.installed ## print what a request costs, as ratios in one run; Q
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 hostile: $(VENV)/.installed ## play every module that attacks, or those in CASES, and print what came of it
-	$(BIN)/python -m tests.hostile $(CASES)
+	WASM_ENGINE=$(ENGINE) $(BIN)/python -m tests.hostile $(CASES)
 
 soak: $(VENV)/.installed ## drive SOAK_REQUESTS (1,000,000) through plugins that fail now and then
 	$(BIN)/python -m bench.soak --requests $(SOAK_REQUESTS)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tests.wat import wat2wasm
+
+#: What the cases are played on (`make hostile ENGINE=wasmer`).
+ENGINE = os.environ.get("WASM_ENGINE", "wasmtime")
 
 
 class Ends(enum.Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .case import Answer, Case, Ends, Error, Observation
+from .case import ENGINE, Answer, Case, Ends, Error, Observation
 
 #: Another task may be held up for no longer than this, in seconds of the processor's time. It is a
 #: tick or two, and a host call that moves as much as a guest may have.
@@ -50,8 +50,9 @@ def problems(case: Case, policy: str, seen: Observation, loop: str = "asyncio") 
     if seen.attack is None or seen.after is None:
         return [*found, "there was no answer"]
 
-    # Under trio there are no slices. Elsewhere this says that what is shown is shown of slices.
-    if seen.scheduling != ("inline" if loop == "trio" else case.scheduling):
+    # Under trio there are no slices, nor on wasmer. Elsewhere this says that what is shown is shown
+    # of slices.
+    if seen.scheduling != ("inline" if loop == "trio" or ENGINE == "wasmer" else case.scheduling):
         found.append(f"calls ran {seen.scheduling}")
 
     found += _log(case, seen.errors)

@@ -24,7 +24,7 @@ from wasm_middleware.errors import WasmMiddlewareError
 from wasm_middleware.proxy_wasm.context import RootContext
 from wasm_middleware.proxy_wasm.ports import deferred
 
-from .case import Answer, Case, Ends, Error, Observation
+from .case import ENGINE, Answer, Case, Ends, Error, Observation
 from .wat import ARMING_BYTES, plugin
 
 #: A start may take ten seconds otherwise; each case would.
@@ -261,7 +261,7 @@ def _config(case: Case, policy: str, folder: Path) -> dict[str, object]:
 
     routes.append({"id": "o", "path": "/other", "plugins": ["good"]})
     return {
-        "engine": os.environ.get("WASM_ENGINE", "wasmtime"),
+        "engine": ENGINE,
         "plugins": plugins,
         "routes": routes,
         "scheduling": case.scheduling,
