@@ -303,7 +303,7 @@ class WasmerInstance:
         return error
 
     def _refill_stack(self) -> None:
-        """The functions that were left did not give back what they had."""
+        """It begins with that of its thread, and what was left did not give back what it had."""
         if self._instance is not None:
             getattr(self._instance.exports, STACK).value = self._stack
 
